@@ -1,0 +1,1 @@
+"""Measures a model on the machine it runs on. Needs neither torch, onnx, tensorflow nor prefect."""

@@ -1,0 +1,176 @@
+"""The types that travel between a bench and whoever asks it to measure.
+
+All are frozen pydantic models that refuse unknown keys and carry a `schema_version`; JSON is their only
+stored form. Times are nanoseconds where raw and milliseconds where derived; memory is bytes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """Base of everything stored or sent: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    schema_version: Literal[1] = 1
+
+
+class RuntimeName(StrEnum):
+    """The runtimes a bench knows; `device_bench.runtimes` maps each to its implementation."""
+
+    ONNXRUNTIME = "onnxruntime"
+    LITERT = "litert"
+
+
+class TimingPolicy(Record):
+    """How long to warm up and to sample. The defaults are those of the design's "Measuring"."""
+
+    warmup_runs: int = Field(default=1, ge=1)
+    warmup_seconds: float = Field(default=0.5, ge=0)
+    min_samples: int = Field(default=64, ge=1)
+    min_seconds: float = Field(default=1.0, ge=0)
+    max_seconds: float = Field(default=60.0, gt=0)
+
+
+class Limits(Record):
+    """What the measuring child process may use at most."""
+
+    wall_seconds: float = Field(default=180.0, gt=0)
+    cpu_seconds: int = Field(default=600, gt=0)
+    address_space_bytes: int | None = Field(default=None, gt=0)
+
+
+class BenchRequest(Record):
+    """One measurement to make: which file, with which runtime, under which conditions."""
+
+    path: str
+    runtime: RuntimeName
+    accelerator: str = "cpu"
+    threads: int = Field(default=1, ge=1)
+    timing: TimingPolicy = TimingPolicy()
+    limits: Limits = Limits()
+    seed: int = 0
+
+
+class Latency(Record):
+    """What is derived from the raw samples, in milliseconds. `p50_low/high`: 95 % bootstrap interval."""
+
+    samples: int
+    min_ms: float
+    mean_ms: float
+    std_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    p50_low_ms: float
+    p50_high_ms: float
+
+
+class Memory(Record):
+    """Three figures that are never mixed.
+
+    `peak_bytes`: peak resident bytes of the process with the model less the same process with none;
+    `arena_bytes`: what the runtime itself says it planned, absent where it does not tell;
+    `file_bytes`: the artifact's size on disk.
+    """
+
+    peak_bytes: int
+    arena_bytes: int | None = None
+    file_bytes: int
+
+
+class TensorInfo(Record):
+    """One input or output as the runtime declares it. `scale`/`zero_point`: per-tensor quantization."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class DeviceInfo(Record):
+    """The machine: what it is, not how it fares at the moment."""
+
+    hostname: str
+    machine: str
+    system: str
+    cpu_model: str
+    cpu_count: int
+    memory_bytes: int
+    isa: tuple[str, ...] = ()
+    emulated: bool = False
+
+
+class Conditions(Record):
+    """How a measurement was made, and how the machine fared around it. Absent readings are None."""
+
+    device: DeviceInfo
+    runtime: RuntimeName
+    runtime_version: str
+    accelerator: str
+    threads: int
+    affinity: tuple[int, ...] = ()
+    governor: str | None = None
+    frequency_mhz: float | None = None
+    temperature_c: float | None = None
+    load_1m: float | None = None
+    delegated_operators: int | None = None
+    undelegated_operators: int | None = None
+    clock_resolution_ns: float | None = None
+    started_at: str = ""
+
+
+class Measurement(Record):
+    """One artifact measured in one fresh process: every raw sample, and what follows from them."""
+
+    samples_ns: tuple[int, ...]
+    latency: Latency
+    memory: Memory
+    conditions: Conditions
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+    settled: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+class FailureKind(StrEnum):
+    """Why there is no measurement."""
+
+    NOT_A_MODEL = "not_a_model"
+    UNSUPPORTED = "unsupported"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    RUNTIME_MISSING = "runtime_missing"
+    RUNTIME_ERROR = "runtime_error"
+
+
+class Failure(Record):
+    """A measurement that did not happen, with the runtime's own words in `message`."""
+
+    kind: FailureKind
+    message: str
+    exit_code: int | None = None
+
+
+class Comparison(Record):
+    """Two artifacts in interleaved rounds (A B A B …).
+
+    `speedup` is p50(A)/p50(B): above 1 means B is faster. `low`/`high`: 95 % bootstrap interval over rounds.
+    """
+
+    speedup: float
+    low: float
+    high: float
+    rounds: int
+    first: Latency
+    second: Latency
+    conditions: Conditions
+    warnings: tuple[str, ...] = ()

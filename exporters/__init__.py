@@ -1,0 +1,1 @@
+"""Turn a torch module into files that runtimes read, and prove that they compute the same."""

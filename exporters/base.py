@@ -1,0 +1,70 @@
+"""What an exporter is, and what it makes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from device_bench.protocol import Record, TensorInfo
+from pipeline.data.base import Preprocessing
+
+Precision = Literal["float32", "int8"]
+
+
+class ArtifactMetadata(Record):
+    """What travels inside every artifact, so that a file alone can be used rightly."""
+
+    plan_id: str = ""
+    task_fingerprint: str = ""
+    labels: tuple[str, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
+
+
+class Artifact(Record):
+    """One exported file. `float_operators`: operators that stayed float in a file asked to be INT8."""
+
+    path: str
+    format: Literal["onnx", "tflite"]
+    precision: Precision
+    sha256: str
+    file_bytes: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    input_layout: Literal["NCHW", "NHWC", "NC", "NCL"]
+    metadata: ArtifactMetadata
+    float_operators: tuple[str, ...] = ()
+
+
+class Exporter(Protocol):
+    """A back-end that writes artifacts. One instance serves many modules."""
+
+    def export(
+        self,
+        module: torch.nn.Module,
+        path: Path,
+        precision: Precision,
+        calibration: np.ndarray,
+        metadata: ArtifactMetadata,
+    ) -> Artifact:
+        """Write `module` (evaluation mode) to `path`.
+
+        Args:
+            calibration: preprocessed samples, float32 [n, *input_shape]; read only for "int8".
+
+        Raises:
+            ExportError: the module cannot be exported; names the operator.
+        """
+        ...
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Proposes compression plans, applies them, judges them, and learns from what was measured."""

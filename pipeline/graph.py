@@ -1,0 +1,76 @@
+"""What a model is made of, as plans see it: units whose widths are coupled, and blocks that may go."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from pydantic import Field
+
+from device_bench.protocol import Record
+
+
+class Layer(Record):
+    """One layer with weights. `in_size`/`out_size` are channels or features; MACs are for one sample."""
+
+    name: str
+    operator: str
+    in_size: int
+    out_size: int
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    groups: int = 1
+    macs: int
+    parameters: int
+    activation_bytes: int
+
+
+class Unit(Record):
+    """Layers whose output widths are coupled: they are pruned together or not at all.
+
+    Widths go in steps of `step` (1, or channels per group or head) and never below `min_width`.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    width: int = Field(gt=0)
+    step: int = Field(default=1, gt=0)
+    min_width: int = Field(default=1, gt=0)
+    macs: int
+    parameters: int
+    activation_bytes: int
+    prunable: bool = True
+    reason: str = ""
+
+    def width_at(self, keep_ratio: float) -> int:
+        """The width nearest to keep_ratio * width that is a multiple of `step` and at least `min_width`."""
+        if keep_ratio >= 1.0:
+            return self.width
+        nearest = round(keep_ratio * self.width / self.step) * self.step
+        return max(self.min_width, min(self.width, nearest))
+
+
+class Block(Record):
+    """A residual block whose removal leaves every shape as it was. `units` live wholly inside it."""
+
+    name: str
+    layers: tuple[str, ...]
+    units: tuple[str, ...]
+    macs: int
+    parameters: int
+
+
+class ModelGraph(Record):
+    """Units in forward order, the blocks that may be removed whole, and the layers they are made of."""
+
+    units: tuple[Unit, ...]
+    blocks: tuple[Block, ...]
+    layers: tuple[Layer, ...]
+    input_shape: tuple[int, ...]
+    macs: int
+    parameters: int
+    activation_bytes: int
+
+    @cached_property
+    def unit_by_name(self) -> dict[str, Unit]:
+        """Units by their names."""
+        return {unit.name: unit for unit in self.units}

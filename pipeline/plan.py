@@ -1,0 +1,91 @@
+"""What to do to a model: a typed, stored and validated compression plan."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, Self
+
+from pydantic import Field, field_validator
+
+from device_bench.protocol import Record
+from pipeline.errors import PlanError
+from pipeline.graph import ModelGraph
+
+
+class UnitChoice(Record):
+    """What happens to one unit. `keep_ratio` is the share of its width that stays."""
+
+    keep_ratio: float = Field(default=1.0, gt=0.0, le=1.0)
+
+
+class RecoveryChoice(Record):
+    """Fine-tuning after compression.
+
+    `alpha` weighs the labels and `1 - alpha` the teacher in
+    alpha * CE(y, s) + (1 - alpha) * T^2 * KL(softmax(t/T) || softmax(s/T))  (Hinton et al., 2015).
+    """
+
+    epochs: float = Field(default=0.0, ge=0.0)
+    alpha: float = Field(default=0.3, ge=0.0, le=1.0)
+    temperature: float = Field(default=4.0, gt=0.0)
+    learning_rate: float = Field(default=0.05, gt=0.0)
+
+
+class CompressionPlan(Record):
+    """Everything that turns the original model into the compressed one, and nothing else.
+
+    `units` and `removed` name what differs from the original; a unit not named keeps its width.
+    """
+
+    units: dict[str, UnitChoice] = Field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    precision: Literal["float32", "int8"] = "int8"
+    importance: Literal["magnitude"] = "magnitude"
+    recovery: RecoveryChoice = RecoveryChoice()
+    seed: int = 0
+
+    @field_validator("removed")
+    @classmethod
+    def _sorted_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(names)))
+
+    @property
+    def plan_id(self) -> str:
+        """Twelve hex digits that are the same for equal plans."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:12]
+
+    def canonical_json(self) -> str:
+        """JSON with keep ratios of 1 left out and units in the order of their names."""
+        kept = {name: choice for name, choice in sorted(self.units.items()) if choice.keep_ratio < 1.0}
+        return self.model_copy(update={"units": kept}).model_dump_json()
+
+    def keep_ratio(self, unit: str) -> float:
+        """The share of the unit's width that stays, 1 where the plan is silent."""
+        choice = self.units.get(unit)
+        return 1.0 if choice is None else choice.keep_ratio
+
+    def widths(self, graph: ModelGraph) -> dict[str, int]:
+        """Width of every unit of `graph` under this plan, removed blocks included."""
+        return {unit.name: unit.width_at(self.keep_ratio(unit.name)) for unit in graph.units}
+
+    def checked(self, graph: ModelGraph) -> Self:
+        """This plan, if it fits `graph`.
+
+        Raises:
+            PlanError: names the first unit or block that does not fit, and the reason.
+        """
+        units = {unit.name: unit for unit in graph.units}
+        for name, choice in self.units.items():
+            if name not in units:
+                raise PlanError(f"plan names unit {name!r}, which the model lacks; it has: {', '.join(units)}")
+            unit = units[name]
+            if choice.keep_ratio < 1.0 and not unit.prunable:
+                raise PlanError(f"unit {name!r} cannot be pruned: {unit.reason}; give it keep_ratio 1")
+        blocks = {block.name: block for block in graph.blocks}
+        for name in self.removed:
+            if name not in blocks:
+                raise PlanError(
+                    f"plan removes block {name!r}, which cannot be removed; removable: "
+                    f"{', '.join(blocks) or 'none in this model'}"
+                )
+        return self
