@@ -1,12 +1,12 @@
 """Errors of the pipeline, leaves of the tree in `device_bench.errors`.
 
-    BadInputError
-    ├── PlanError          a plan does not fit its model; says which unit and why
-    ├── DataError          a data set is missing, damaged or of the wrong form
-    ├── WeightsError       weights do not fit; names the keys
-    └── ModelError         a model cannot be built, traced or read
-    RunError
-    └── ExportError        an export failed or lost parity
+BadInputError
+├── PlanError          a plan does not fit its model; says which unit and why
+├── DataError          a data set is missing, damaged or of the wrong form
+├── WeightsError       weights do not fit; names the keys
+└── ModelError         a model cannot be built, traced or read
+RunError
+└── ExportError        an export failed or lost parity
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class CompressionPlan(Record):
         units = {unit.name: unit for unit in graph.units}
         for name, choice in self.units.items():
             if name not in units:
-                raise PlanError(f"plan names unit {name!r}, which the model lacks; it has: {', '.join(units)}")
+                raise PlanError(f"plan names unit {name!r}; the model's units are: {', '.join(units)}")
             unit = units[name]
             if choice.keep_ratio < 1.0 and not unit.prunable:
                 raise PlanError(f"unit {name!r} cannot be pruned: {unit.reason}; give it keep_ratio 1")

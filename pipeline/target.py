@@ -20,7 +20,7 @@ class Target(Record):
 
     @property
     def artifact_format(self) -> str:
-        """"onnx" or "tflite": what this target's runtime reads."""
+        """ "onnx" or "tflite": what this target's runtime reads."""
         return "tflite" if self.runtime is RuntimeName.LITERT else "onnx"
 
 

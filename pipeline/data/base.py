@@ -77,7 +77,9 @@ class SealedSplit:
             DataError: it was opened before.
         """
         if self.opened:
-            raise DataError("the test split was already read in this run; it may be read once, for the report")
+            raise DataError(
+                "the test split was read before in this run; it opens once, for the report"
+            )
         self.opened = True
         return self._load()
 
