@@ -27,7 +27,8 @@ class Layer(Record):
 class Unit(Record):
     """Layers whose output widths are coupled: they are pruned together or not at all.
 
-    Widths go in steps of `step` (1, or channels per group or head) and never below `min_width`.
+    Widths go in steps of `step` (1, or one channel for each group or head) and never below `min_width`.
+    `heads`: the channels are that many equal runs, each of which loses the same number.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Unit(Record):
     width: int = Field(gt=0)
     step: int = Field(default=1, gt=0)
     min_width: int = Field(default=1, gt=0)
+    heads: int = Field(default=1, gt=0)
     macs: int
     parameters: int
     activation_bytes: int

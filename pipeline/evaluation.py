@@ -1,0 +1,46 @@
+"""What a model is worth on a split: the task's own metric."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.data.base import Metric, Preprocessing, Split
+
+
+def score(metric: Metric, outputs: np.ndarray, truth: np.ndarray) -> float:
+    """The metric of `outputs` [n, k] against `truth` [n]. Accuracy and AUC are in percent.
+
+    AUC takes the anomaly score from the only output, or from class 1's margin over class 0.
+    """
+    if metric is Metric.ACCURACY:
+        return 100.0 * float(np.mean(outputs.argmax(axis=1) == truth))
+    if metric is Metric.AUC:
+        from sklearn.metrics import roc_auc_score
+
+        ranks = outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
+        return 100.0 * float(roc_auc_score(truth, ranks))
+    residual = outputs.reshape(truth.shape).astype(np.float64) - truth
+    mse = float(np.mean(residual**2))
+    return mse if metric is Metric.MSE else 1.0 - mse / float(np.var(truth))
+
+
+def predict(module: nn.Module, raw: np.ndarray, preprocessing: Preprocessing, batch: int = 500) -> np.ndarray:
+    """Outputs of `module` for raw samples [n, ...], float32 [n, k]; the module is run in evaluation mode."""
+    was_training = module.training
+    module.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(raw), batch):
+            inputs = torch.from_numpy(preprocessing.apply(raw[start : start + batch]))
+            if inputs.ndim == 4:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            parts.append(module(inputs).float().numpy())
+    module.train(was_training)
+    return np.concatenate(parts)
+
+
+def evaluate(module: nn.Module, split: Split, metric: Metric, preprocessing: Preprocessing) -> float:
+    """The metric of `module` on `split`."""
+    return score(metric, predict(module, split.x, preprocessing), split.y)
