@@ -38,7 +38,7 @@ def cached_array(source: Path, kind: str, make: Callable[[], np.ndarray]) -> np.
     path = cache_folder() / f"{source.stem}-{kind}-{key}.npy"
     if path.exists():
         try:
-            stored: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            stored: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
             return stored
         except (OSError, ValueError, EOFError) as error:
             logger.warning("the cached %s cannot be read (%s); it is made again", path, error)

@@ -50,10 +50,10 @@ def check_labels(path: Path, labels: np.ndarray, samples: int, classes: int) -> 
     """Labels as int64 [samples], if there is one in 0 … classes - 1 for each sample.
 
     Raises:
-        DataError: another number of labels, or a label out of range.
+        DataError: another number or type of labels, or a label out of range.
     """
-    if labels.shape != (samples,):
-        raise damaged(path, f"{samples} samples with labels of shape {list(labels.shape)}")
+    if labels.shape != (samples,) or labels.dtype.kind not in "iu":
+        raise damaged(path, f"{samples} samples with labels {labels.dtype} {list(labels.shape)}")
     if samples == 0:
         raise damaged(path, "it holds no sample")
     if labels.min() < 0 or labels.max() >= classes:
