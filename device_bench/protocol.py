@@ -86,7 +86,10 @@ class Memory(Record):
 
 
 class TensorInfo(Record):
-    """One input or output as the runtime declares it. `scale`/`zero_point`: per-tensor quantization."""
+    """One input or output as the runtime declares it; a size left open is −1.
+
+    `scale`/`zero_point`: per-tensor quantization.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -163,7 +166,8 @@ class Failure(Record):
 class Comparison(Record):
     """Two artifacts in interleaved rounds (A B A B …).
 
-    `speedup` is p50(A)/p50(B): above 1 means B is faster. `low`/`high`: 95 % bootstrap interval over rounds.
+    `speedup` is the median over rounds of p50(A)/p50(B) within a round: above 1 means B is faster.
+    `low`/`high`: 95 % bootstrap interval over rounds. `first`/`second`: all rounds' samples together.
     """
 
     speedup: float

@@ -1,0 +1,113 @@
+"""`device-bench`: measure a file on this machine. Exit codes: 0 done, 2 bad use, 3 failed.
+
+Only typer is imported here; everything else waits until a command needs it, so that help is instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from device_bench.errors import BadInputError, EdgeloopError, unknown_name
+
+if TYPE_CHECKING:
+    from device_bench.protocol import RuntimeName
+
+app = typer.Typer(
+    help="Measure a model on the machine it runs on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="An .onnx or .tflite file.")],
+    runtime: Annotated[
+        str | None, typer.Option(help="onnxruntime or litert. Default: what the file's name tells.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that the runtime may use.")] = 1,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure latency and memory of FILE in a fresh process."""
+    with _errors_on_screen(debug):
+        name = _runtime_of(file, runtime)
+        from device_bench.local import measure
+        from device_bench.protocol import BenchRequest, Failure
+
+        outcome = measure(BenchRequest(path=str(file), runtime=name, threads=threads))
+        if as_json:
+            typer.echo(outcome.model_dump_json(indent=2))
+        if isinstance(outcome, Failure):
+            typer.echo(f"{outcome.kind.value}: {outcome.message}", err=True)
+            raise typer.Exit(3)
+        if not as_json:
+            from device_bench.screen import show_measurement
+
+            show_measurement(file.name, outcome)
+
+
+@app.command()
+def info(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Say what this machine is."""
+    with _errors_on_screen(debug):
+        from device_bench.sensors import device_info
+
+        device = device_info()
+        if as_json:
+            typer.echo(device.model_dump_json(indent=2))
+        else:
+            from device_bench.screen import show_device
+
+            show_device(device)
+
+
+def _runtime_of(file: Path, given: str | None) -> RuntimeName:
+    from device_bench.protocol import RuntimeName
+    from device_bench.runtimes import SUFFIXES
+
+    if given is not None:
+        if given not in list(RuntimeName):
+            raise unknown_name("runtime", given, [name.value for name in RuntimeName])
+        return RuntimeName(given)
+    if file.suffix.lower() not in SUFFIXES:
+        raise BadInputError(
+            f"cannot tell the runtime from the name {file.name!r}; known endings: {', '.join(SUFFIXES)}; "
+            "or say it with --runtime"
+        )
+    return SUFFIXES[file.suffix.lower()]
+
+
+@contextmanager
+def _errors_on_screen(debug: bool) -> Iterator[None]:
+    """Turn an error into one line on standard error and the exit code that goes with it."""
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        expected = isinstance(error, EdgeloopError)
+        text = str(error) if expected else f"{type(error).__name__}: {error} (--debug shows where)"
+        typer.echo(f"error: {text}", err=True)
+        raise typer.Exit(error.exit_code if isinstance(error, EdgeloopError) else 3) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""One fresh child process per measurement, with limits; its death is a `Failure`, never ours."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from pydantic import TypeAdapter
+
+from device_bench.commands import Command, Job
+from device_bench.protocol import Failure, FailureKind, Limits, Record
+
+Answer = TypeVar("Answer", bound=Record)
+
+_PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+# How long a child that is told to end may take to end by itself.
+_END_SECONDS = 2.0
+_POLL_SECONDS = 0.002
+# Libraries' last words: enough of standard error to hold one message.
+_LAST_WORDS_BYTES = 2000
+
+
+class Child:
+    """A worker process for one runtime. A context manager: leaving it leaves no process behind.
+
+    Args:
+        module: dotted name of the runtime's module, a value of `device_bench.runtimes.MODULES`.
+        limits: what the child may use; `wall_seconds` holds for each command.
+    """
+
+    def __init__(self, module: str, limits: Limits) -> None:
+        self._job = Job(module=module, limits=limits)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers = -1
+        self._pending = b""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._killed = False
+
+    def __enter__(self) -> Child:
+        self._answers, child_end = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                # -P: a file in the user's folder must not stand in for a library.
+                [sys.executable, "-P", "-m", "device_bench.worker", str(child_end)],
+                stdin=subprocess.PIPE,
+                stdout=self._errors,
+                stderr=self._errors,
+                pass_fds=(child_end,),
+                start_new_session=True,
+                env=_environment(),
+            )
+        except BaseException:
+            os.close(self._answers)
+            self._errors.close()
+            raise
+        finally:
+            os.close(child_end)
+        self._write(self._job)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        process = self._running()
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it died with our last command unread
+            process.stdin.close()
+        if error is None and not self._killed and process.returncode is None:
+            self._await_end(_END_SECONDS)
+        self._kill_group()
+        process.wait()
+        os.close(self._answers)
+        self._errors.close()
+
+    def ask(self, command: Command, answer: type[Answer]) -> Answer | Failure:
+        """Send a command and wait for its answer, at most the limits' `wall_seconds`.
+
+        Returns:
+            The answer, or why there is none: what the child itself reported, how it died, or that it hung.
+            After a death or a hang the child answers no more.
+        """
+        self._write(command)
+        line = self._read_line(time.monotonic() + self._job.limits.wall_seconds)
+        if line is None:
+            return self._epitaph(command)
+        adapter: TypeAdapter[Answer | Failure] = TypeAdapter(answer | Failure)
+        return adapter.validate_json(line)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("Child is a context manager: use it in a `with` statement")
+        return self._process
+
+    def _write(self, record: Record) -> None:
+        stdin = self._running().stdin
+        assert stdin is not None
+        with suppress(BrokenPipeError):  # it is dead already; reading its answer will tell how
+            stdin.write(record.model_dump_json().encode() + b"\n")
+            stdin.flush()
+
+    def _read_line(self, deadline: float) -> bytes | None:
+        """The next answer; None if the child died or, past the deadline, was killed."""
+        poll = select.poll()
+        poll.register(self._answers, select.POLLIN)
+        while b"\n" not in self._pending:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._killed = True
+                self._kill_group()
+                return None
+            if not poll.poll(left * 1000):
+                continue
+            chunk = os.read(self._answers, 1 << 16)
+            if not chunk:
+                return None
+            self._pending += chunk
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line
+
+    def _kill_group(self) -> None:
+        # The child leads its own session, so its process id is the group's as long as it is not reaped.
+        process = self._running()
+        if process.returncode is None:
+            # Nobody may be left in the group; macOS says so by the second error.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _await_end(self, seconds: float) -> bool:
+        """Whether the child ended within that time. It is not reaped, so its group can still be killed."""
+        stop = time.monotonic() + seconds
+        flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while os.waitid(os.P_PID, self._running().pid, flags) is None:
+            if time.monotonic() > stop:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _epitaph(self, command: Command) -> Failure:
+        """Say how the child died."""
+        doing = f"during {command.command!r}"
+        limits = self._job.limits
+        if self._killed:
+            message = f"no answer {doing} within the wall limit of {limits.wall_seconds:g} s; killed"
+            return Failure(kind=FailureKind.TIMED_OUT, message=message)
+        self._await_end(_END_SECONDS)
+        self._kill_group()
+        code = self._running().wait()
+        words = self._last_words()
+        if code >= 0:
+            message = f"the process ended {doing} with exit code {code}{words}"
+            return Failure(kind=FailureKind.CRASHED, message=message, exit_code=code)
+        died_of = signal.Signals(-code)
+        if died_of in (signal.SIGXCPU, signal.SIGALRM):
+            message = f"used up its {limits.cpu_seconds} s of processor time {doing}"
+            return Failure(kind=FailureKind.TIMED_OUT, message=message, exit_code=code)
+        if died_of == signal.SIGKILL or "bad_alloc" in words:
+            message = f"died of {died_of.name} {doing}, most likely for want of memory{words}"
+            return Failure(kind=FailureKind.OUT_OF_MEMORY, message=message, exit_code=code)
+        message = f"died of {died_of.name} {doing}{words}"
+        return Failure(kind=FailureKind.CRASHED, message=message, exit_code=code)
+
+    def _last_words(self) -> str:
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - _LAST_WORDS_BYTES))
+        words = " ".join(self._errors.read().decode(errors="replace").split())
+        return f"; it last wrote: {words}" if words else ""
+
+
+def _environment() -> dict[str, str]:
+    """The child's environment: ours, this package on the path, and no thread pools beside the runtime's."""
+    path = os.pathsep.join(filter(None, (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

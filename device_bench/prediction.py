@@ -1,0 +1,81 @@
+"""Runs a loaded model over a stored array of samples, in batches that the file allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_bench.protocol import FailureKind, TensorInfo
+from device_bench.runtimes.base import Array, Model, RuntimeFailure, describe
+from device_bench.tensors import batch_size, dequantize, quantize
+
+
+def predict_file(model: Model, inputs_path: Path, outputs_path: Path) -> int:
+    """Read float32 samples [n, ...] from an .npy file and write the outputs, float32 [n, ...], to another.
+
+    Returns:
+        The number of samples.
+
+    Raises:
+        RuntimeFailure: the model has several inputs or outputs, or the samples do not fit its input.
+    """
+    samples = np.load(inputs_path, mmap_mode="r", allow_pickle=False)
+    outputs = predict(model, samples)
+    np.save(outputs_path, outputs, allow_pickle=False)
+    return len(outputs)
+
+
+def predict(model: Model, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Outputs, float32 [n, ...], for samples, float32 [n, ...] in the model's own layout.
+
+    Integer inputs are quantized and integer outputs dequantized by the parameters that the file declares.
+    A file with a fixed batch gets its last batch filled up with zeros, whose outputs are dropped.
+
+    Raises:
+        RuntimeFailure: the model has several inputs or outputs, or the samples do not fit its input.
+    """
+    source, sink = _only(model.inputs, "input"), _only(model.outputs, "output")
+    _check_fit(samples, source)
+    step = batch_size(source)
+    outputs: NDArray[np.float32] | None = None
+    for start in range(0, len(samples), step):
+        batch = np.ascontiguousarray(samples[start : start + step])
+        result = dequantize(_run(model, quantize(batch, source), source), sink)[: len(batch)]
+        if outputs is None:
+            outputs = np.empty((len(samples), *result.shape[1:]), dtype=np.float32)
+        outputs[start : start + len(batch)] = result
+    assert outputs is not None  # the caller gave at least one sample
+    return outputs
+
+
+def _run(model: Model, batch: Array, source: TensorInfo) -> Array:
+    missing = source.shape[0] - len(batch)
+    if missing > 0:
+        batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), batch.dtype)])
+    model.set_inputs([batch])
+    model.invoke()
+    (output,) = model.read_outputs()
+    return output
+
+
+def _only(infos: tuple[TensorInfo, ...], kind: str) -> TensorInfo:
+    if len(infos) != 1:
+        raise RuntimeFailure(
+            FailureKind.UNSUPPORTED,
+            f"prediction needs a model with exactly one {kind}; got {len(infos)}: {describe(infos)}",
+        )
+    return infos[0]
+
+
+def _check_fit(samples: NDArray[np.float32], source: TensorInfo) -> None:
+    fits = len(source.shape) == samples.ndim and all(
+        want < 0 or want == got for want, got in zip(source.shape[1:], samples.shape[1:], strict=True)
+    )
+    if not fits:
+        raise RuntimeFailure(
+            FailureKind.RUNTIME_ERROR,
+            f"samples must have the shape of input {describe([source])} behind their first axis; "
+            f"got {list(samples.shape)}",
+        )

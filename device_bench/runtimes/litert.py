@@ -1,0 +1,152 @@
+"""TensorFlow Lite files through whichever interpreter the board has, XNNPACK as the library decides.
+
+Looked for in this order: `ai_edge_litert`, `tflite_runtime` (ended at 2.14, still on many boards),
+`tensorflow` (`tf.lite`). All three have the same interpreter class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_bench.errors import MissingExtraError
+from device_bench.protocol import FailureKind, TensorInfo
+from device_bench.runtimes.base import Array, OperatorCounts, RuntimeFailure, first_lines
+
+_UNSUPPORTED = ("unresolved custom op", "Didn't find op", "builtin_code out of range")
+
+
+def _interpreter() -> tuple[Any, str]:
+    """The interpreter class, and the name and version of the library it came from."""
+    for module, distribution in (
+        ("ai_edge_litert.interpreter", "ai-edge-litert"),
+        ("tflite_runtime.interpreter", "tflite-runtime"),
+    ):
+        try:
+            found = import_module(module)
+        except ImportError:
+            continue
+        return found.Interpreter, f"{distribution} {distribution_version(distribution)}"
+    try:
+        tensorflow = import_module("tensorflow")
+    except ImportError as error:
+        raise MissingExtraError("ai_edge_litert", "litert") from error
+    return tensorflow.lite.Interpreter, f"tensorflow {tensorflow.__version__}"
+
+
+def version() -> str:
+    """Library and version, for example "ai-edge-litert 2.3.0"."""
+    return _interpreter()[1]
+
+
+class LiteRtModel:
+    """A TFLite file with its tensors allocated. Built by `load`."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        self._inputs: list[dict[str, Any]] = interpreter.get_input_details()
+        self._outputs: list[dict[str, Any]] = interpreter.get_output_details()
+        self._shapes = [tuple(int(n) for n in detail["shape"]) for detail in self._inputs]
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """Inputs of the main subgraph; a size left open is −1."""
+        return tuple(_tensor_info(detail) for detail in self._inputs)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """Outputs of the main subgraph; a size left open is −1."""
+        return tuple(_tensor_info(detail) for detail in self._outputs)
+
+    @property
+    def arena_bytes(self) -> int | None:
+        """None: the Python interpreter does not tell what its arena planned."""
+        return None
+
+    @property
+    def operators(self) -> OperatorCounts | None:
+        """Operators that delegates took and those that stayed; None where the library hides its nodes."""
+        details = getattr(self._interpreter, "_get_ops_details", None)
+        return None if details is None else count_delegated(details())
+
+    def set_inputs(self, arrays: Sequence[Array]) -> None:
+        """Copy one array per input into the interpreter; another size of an open dimension reallocates."""
+        changed = [a.shape != shape for a, shape in zip(arrays, self._shapes, strict=True)]
+        if any(changed):
+            for detail, array in zip(self._inputs, arrays, strict=True):
+                self._interpreter.resize_tensor_input(detail["index"], array.shape, strict=True)
+            self._interpreter.allocate_tensors()
+            self._shapes = [array.shape for array in arrays]
+        for detail, array in zip(self._inputs, arrays, strict=True):
+            self._interpreter.set_tensor(detail["index"], array)
+
+    def invoke(self) -> None:
+        """One inference."""
+        self._interpreter.invoke()
+
+    def read_outputs(self) -> list[Array]:
+        """Copies of the output tensors."""
+        return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
+
+
+def load(path: Path, threads: int) -> LiteRtModel:
+    """Open an interpreter and plan its memory.
+
+    Raises:
+        MissingExtraError: no interpreter is installed.
+        RuntimeFailure: the file is no TFLite model, or an operator is unknown.
+        MemoryError: no room to load it.
+    """
+    make, _ = _interpreter()
+    try:
+        interpreter = make(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        message = first_lines(error)
+        unsupported = any(words in message for words in _UNSUPPORTED)
+        kind = FailureKind.UNSUPPORTED if unsupported else FailureKind.NOT_A_MODEL
+        raise RuntimeFailure(kind, message) from error
+    return LiteRtModel(interpreter)
+
+
+def count_delegated(nodes: Sequence[dict[str, Any]]) -> OperatorCounts:
+    """Count from the interpreter's node list, which keeps the nodes that a DELEGATE node replaced.
+
+    A delegate computes its outputs from its inputs, so the replaced nodes are those met when walking back
+    from the one to the other.
+
+    Args:
+        nodes: per node `op_name`, `inputs` and `outputs` (tensor indices; −1 is an absent optional input).
+    """
+    plain = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    maker = {int(tensor): i for i, node in enumerate(plain) for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for delegate in nodes:
+        if delegate["op_name"] != "DELEGATE":
+            continue
+        edge = {int(tensor) for tensor in delegate["inputs"]}
+        front = [int(tensor) for tensor in delegate["outputs"]]
+        while front:
+            tensor = front.pop()
+            if tensor in edge or tensor not in maker or maker[tensor] in taken:
+                continue
+            taken.add(maker[tensor])
+            front.extend(int(i) for i in plain[maker[tensor]]["inputs"])
+    return OperatorCounts(delegated=len(taken), undelegated=len(plain) - len(taken))
+
+
+def _tensor_info(detail: dict[str, Any]) -> TensorInfo:
+    scale, zero_point = detail["quantization"]
+    quantized = float(scale) != 0.0
+    return TensorInfo(
+        name=detail["name"],
+        shape=tuple(int(size) for size in detail.get("shape_signature", detail["shape"])),
+        dtype=np.dtype(detail["dtype"]).name,
+        scale=float(scale) if quantized else None,
+        zero_point=int(zero_point) if quantized else None,
+    )

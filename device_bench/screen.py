@@ -1,0 +1,81 @@
+"""Shows a measurement or a device as a table in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from device_bench.protocol import Conditions, DeviceInfo, Measurement
+
+_ABSENT = "not told"
+
+
+def show_measurement(title: str, measurement: Measurement, console: Console | None = None) -> None:
+    """Print latency, the three memory figures, the conditions and every warning."""
+    console = console or Console()
+    latency, memory = measurement.latency, measurement.memory
+    table = _table(title)
+    table.add_row("p50", f"{latency.p50_ms:.4g} ms  ({latency.p50_low_ms:.4g} to {latency.p50_high_ms:.4g})")
+    table.add_row("p90", f"{latency.p90_ms:.4g} ms")
+    table.add_row("p99", f"{latency.p99_ms:.4g} ms")
+    table.add_row("samples", f"{latency.samples}" + ("" if measurement.settled else "  (did not settle)"))
+    table.add_row("peak memory", _size(memory.peak_bytes))
+    table.add_row("arena", _ABSENT if memory.arena_bytes is None else _size(memory.arena_bytes))
+    table.add_row("file", _size(memory.file_bytes))
+    for name, value in _condition_rows(measurement.conditions):
+        table.add_row(name, value)
+    console.print(table)
+    for warning in measurement.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+
+
+def show_device(device: DeviceInfo, console: Console | None = None) -> None:
+    """Print what a machine is."""
+    console = console or Console()
+    table = _table(device.hostname)
+    table.add_row("processor", f"{device.cpu_model}, {device.cpu_count} cores")
+    table.add_row(
+        "machine", f"{device.machine}, {device.system}" + (" (emulated)" if device.emulated else "")
+    )
+    table.add_row("memory", _size(device.memory_bytes))
+    table.add_row("instructions", " ".join(device.isa) or _ABSENT)
+    console.print(table)
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    return table
+
+
+def _size(size: int) -> str:
+    amount, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.4g} {unit}"
+
+
+def _condition_rows(conditions: Conditions) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "runtime",
+            f"{conditions.runtime.value} {conditions.runtime_version}, {conditions.threads} thread(s)",
+        ),
+        ("processor", conditions.device.cpu_model),
+        ("instructions", " ".join(conditions.device.isa) or _ABSENT),
+        ("governor", conditions.governor or _ABSENT),
+        ("frequency", _reading(conditions.frequency_mhz, "MHz")),
+        ("temperature", _reading(conditions.temperature_c, "°C")),
+        ("load", _reading(conditions.load_1m, "")),
+    ]
+    if conditions.delegated_operators is not None and conditions.undelegated_operators is not None:
+        counts = f"{conditions.delegated_operators} delegated, {conditions.undelegated_operators} not"
+        rows.append(("operators", counts))
+    return rows
+
+
+def _reading(value: float | None, unit: str) -> str:
+    return _ABSENT if value is None else f"{value:.4g} {unit}".rstrip()

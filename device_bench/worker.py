@@ -1,0 +1,158 @@
+"""The child process: `python -m device_bench.worker FD`.
+
+Reads a `Job` and commands from standard input, answers on the file descriptor FD, so that whatever a
+library prints cannot be mistaken for an answer. Ends at the end of its input.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from device_bench import sensors, timing
+from device_bench.commands import (
+    COMMAND,
+    Baseline,
+    Command,
+    Job,
+    Measure,
+    Open,
+    Opened,
+    Peak,
+    Predict,
+    Readings,
+    Round,
+    RoundSamples,
+    Written,
+)
+from device_bench.errors import MissingExtraError
+from device_bench.prediction import predict_file
+from device_bench.protocol import BenchRequest, Conditions, Failure, FailureKind, Limits, Record
+from device_bench.runtimes import import_runtime
+from device_bench.runtimes.base import Model, RuntimeFailure, first_lines
+from device_bench.tensors import random_inputs
+
+# The parent kills a child at its wall limit; a child whose parent died ends itself this much later.
+_ORPHAN_GRACE_SECONDS = 5.0
+
+
+def apply_limits(limits: Limits) -> None:
+    """Bind this process: processor time, address space, no core dump."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
+    if limits.address_space_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (limits.address_space_bytes, limits.address_space_bytes))
+
+
+class Worker:
+    """Answers commands with one runtime. Holds the opened model between rounds."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._runtime = import_runtime(job.module)
+        self._opened: Model | None = None
+
+    def serve(self, commands: Iterable[str], answers: TextIO) -> None:
+        """Answer each line of `commands` with one line on `answers`."""
+        for line in commands:
+            # SIGALRM kills also a process that hangs inside a library, and needs no parent.
+            signal.setitimer(signal.ITIMER_REAL, self._job.limits.wall_seconds + _ORPHAN_GRACE_SECONDS)
+            answer = self.answer(COMMAND.validate_json(line))
+            answers.write(answer.model_dump_json() + "\n")
+            answers.flush()
+
+    def answer(self, command: Command) -> Record:
+        """Carry a command out; whatever goes wrong below is a `Failure`."""
+        try:
+            return self._carry_out(command)
+        except RuntimeFailure as failure:
+            return Failure(kind=failure.kind, message=str(failure))
+        except MissingExtraError as error:
+            return Failure(kind=FailureKind.RUNTIME_MISSING, message=str(error))
+        except MemoryError as error:
+            return Failure(kind=FailureKind.OUT_OF_MEMORY, message=first_lines(error))
+        except Exception as error:  # a library may raise anything; the loop outside must live
+            message = f"{type(error).__name__}: {first_lines(error)}"
+            return Failure(kind=FailureKind.RUNTIME_ERROR, message=message)
+
+    def _carry_out(self, command: Command) -> Record:
+        match command:
+            case Baseline():
+                self._runtime.version()
+                return Peak(peak_bytes=sensors.peak_resident_bytes())
+            case Measure(request=request):
+                return self._measure(request)
+            case Open(request=request):
+                self._opened = self._load(request)
+                steady = timing.warm_up(self._opened.invoke, request.timing, timing.default_clock)
+                return Opened(steady=steady, conditions=self._conditions(request, self._opened))
+            case Round(seconds=seconds):
+                if self._opened is None:
+                    return Failure(
+                        kind=FailureKind.RUNTIME_ERROR, message="a round before a model was opened"
+                    )
+                samples = timing.sample_round(self._opened.invoke, seconds, timing.default_clock)
+                return RoundSamples(samples_ns=tuple(samples))
+            case Predict(request=request):
+                model = self._runtime.load(Path(request.path), request.threads)
+                written = predict_file(model, Path(command.inputs_path), Path(command.outputs_path))
+                return Written(samples=written)
+
+    def _measure(self, request: BenchRequest) -> Readings:
+        model = self._load(request)
+        steady = timing.warm_up(model.invoke, request.timing, timing.default_clock)
+        warm_peak = sensors.peak_resident_bytes()
+        samples = timing.sample(model.invoke, request.timing, timing.default_clock)
+        # The list of samples is ours, not the model's; of a model of microseconds it is a megabyte.
+        peak_bytes = max(warm_peak, sensors.peak_resident_bytes() - len(samples) * samples.itemsize)
+        return Readings(
+            samples_ns=tuple(samples),
+            steady=steady,
+            peak_bytes=peak_bytes,
+            arena_bytes=model.arena_bytes,
+            conditions=self._conditions(request, model),
+            inputs=model.inputs,
+            outputs=model.outputs,
+        )
+
+    def _load(self, request: BenchRequest) -> Model:
+        model = self._runtime.load(Path(request.path), request.threads)
+        model.set_inputs(random_inputs(model.inputs, request.seed))
+        return model
+
+    def _conditions(self, request: BenchRequest, model: Model) -> Conditions:
+        operators = model.operators
+        return Conditions(
+            device=sensors.device_info(),
+            runtime=request.runtime,
+            runtime_version=self._runtime.version(),
+            accelerator=request.accelerator,
+            threads=request.threads,
+            affinity=sensors.affinity(),
+            governor=sensors.governor(),
+            frequency_mhz=sensors.frequency_mhz(),
+            temperature_c=sensors.temperature_c(),
+            load_1m=sensors.load_1m(),
+            delegated_operators=None if operators is None else operators.delegated,
+            undelegated_operators=None if operators is None else operators.undelegated,
+            clock_resolution_ns=timing.clock_resolution_ns(timing.default_clock),
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def main() -> None:
+    """Run as a child: standard input and the file descriptor named by the only argument."""
+    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answers:
+        job = Job.model_validate_json(sys.stdin.readline())
+        apply_limits(job.limits)
+        Worker(job).serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
