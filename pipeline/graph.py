@@ -29,6 +29,8 @@ class Unit(Record):
 
     Widths go in steps of `step` (1, or one channel for each group or head) and never below `min_width`.
     `heads`: the channels are that many equal runs, each of which loses the same number.
+    `source`: the unit whose channels this one carries on through a parameter-free shortcut (He et al., 2015,
+    option A), which fills the difference of the two widths with zeros, half in front and half behind.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Unit(Record):
     activation_bytes: int
     prunable: bool = True
     reason: str = ""
+    source: str | None = None
 
     def width_at(self, keep_ratio: float) -> int:
         """The width nearest to keep_ratio * width that is a multiple of `step` and at least `min_width`."""
@@ -49,6 +52,14 @@ class Unit(Record):
             return self.width
         nearest = round(keep_ratio * self.width / self.step) * self.step
         return max(self.min_width, min(self.width, nearest))
+
+    def width_fits(self, width: int, source: Unit, source_width: int) -> bool:
+        """True if `width` can carry `source_width` channels of `source` through the shortcut between them.
+
+        The zeros that pad a shortcut can only leave, on either side, so their number must lie between none
+        and that of the original.
+        """
+        return 0 <= width - source_width <= self.width - source.width
 
 
 class Block(Record):

@@ -74,6 +74,16 @@ class CompressionPlan(Record):
         Raises:
             PlanError: names the first unit or block that does not fit, and the reason.
         """
+        self.checked_names(graph)
+        self._check_links(graph)
+        return self
+
+    def checked_names(self, graph: ModelGraph) -> Self:
+        """This plan, if `graph` has its units and blocks and lets them be changed; widths are not compared.
+
+        Raises:
+            PlanError: names the first unit or block that does not fit, and the reason.
+        """
         units = {unit.name: unit for unit in graph.units}
         for name, choice in self.units.items():
             if name not in units:
@@ -89,3 +99,18 @@ class CompressionPlan(Record):
                     f"{', '.join(blocks) or 'none in this model'}"
                 )
         return self
+
+    def _check_links(self, graph: ModelGraph) -> None:
+        widths = self.widths(graph)
+        gone = {unit for block in graph.blocks if block.name in self.removed for unit in block.units}
+        for unit in graph.units:
+            if unit.source is None or unit.name in gone or unit.source in gone:
+                continue
+            source = graph.unit_by_name[unit.source]
+            width, carried = widths[unit.name], widths[source.name]
+            if not unit.width_fits(width, source, carried):
+                raise PlanError(
+                    f"plan gives unit {unit.name!r} width {width} and unit {source.name!r} width {carried}; "
+                    f"a shortcut carries {source.name!r} into {unit.name!r}, so {unit.name!r} must have "
+                    f"{carried} to {carried + unit.width - source.width} channels; change one of the two"
+                )
