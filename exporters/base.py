@@ -13,6 +13,7 @@ from device_bench.protocol import Record, TensorInfo
 from pipeline.data.base import Preprocessing
 
 Precision = Literal["float32", "int8"]
+Layout = Literal["NCHW", "NHWC", "NC", "NCL"]
 
 
 class ArtifactMetadata(Record):
@@ -34,7 +35,7 @@ class Artifact(Record):
     file_bytes: int
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    input_layout: Literal["NCHW", "NHWC", "NC", "NCL"]
+    input_layout: Layout
     metadata: ArtifactMetadata
     float_operators: tuple[str, ...] = ()
 
@@ -53,12 +54,20 @@ class Exporter(Protocol):
         """Write `module` (evaluation mode) to `path`.
 
         Args:
-            calibration: preprocessed samples, float32 [n, *input_shape]; read only for "int8".
+            calibration: preprocessed samples, float32 [n, *input_shape], n at least 1. "int8" sets its ranges
+                by them; "float32" reads the shape and runs the first to trace the module.
 
         Raises:
             ExportError: the module cannot be exported; names the operator.
         """
         ...
+
+
+def input_layout(rank: int, channels_last: bool) -> Layout:
+    """How an input of that many dimensions, batch included, is laid out."""
+    if rank == 4:
+        return "NHWC" if channels_last else "NCHW"
+    return "NCL" if rank == 3 else "NC"
 
 
 def sha256_of(path: Path) -> str:

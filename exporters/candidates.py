@@ -1,0 +1,129 @@
+"""Measures candidates: builds each for every target's runtime, times it there, and never times a shape twice."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from device_bench.local import measure
+from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, TimingPolicy
+from exporters import exporter_for
+from exporters.base import ArtifactMetadata
+from exporters.to_onnx import quantize_onnx
+from exporters.traced_onnx import TracedOnnx, TracedOnnxError
+from pipeline.errors import ExportError
+from pipeline.graph import ModelGraph
+from pipeline.plan import CompressionPlan
+from pipeline.target import Target
+
+LOG = logging.getLogger(__name__)
+
+# Latency depends on shapes, not on values: a few samples set ranges that are good enough to time with.
+TIMING_CALIBRATION_SAMPLES = 8
+CANDIDATE_TIMING = TimingPolicy(warmup_seconds=0.2, min_seconds=0.6, max_seconds=10.0)
+
+
+@dataclass
+class ShapeBench:
+    """A `pipeline.search.CandidateBench` for local targets.
+
+    Args:
+        original: the uncompressed module; its export is traced once and reused for every candidate.
+        targets: where candidates are measured.
+        calibration: preprocessed samples [n, *input_shape].
+        folder: measurements are kept here by shape, so that a resumed run goes on without them.
+    """
+
+    original: nn.Module
+    graph: ModelGraph
+    targets: Sequence[Target]
+    calibration: np.ndarray
+    folder: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    _traced: TracedOnnx | None = None
+
+    def measure(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Measurement | Failure]:
+        """Latency and memory of `module` on each target; a shape seen before is not measured again."""
+        signature = shape_signature(module, self.graph)
+        return {target.name: self._on(target, module, plan, signature) for target in self.targets}
+
+    def _on(
+        self, target: Target, module: nn.Module, plan: CompressionPlan, signature: str
+    ) -> Measurement | Failure:
+        known = self.folder / f"{signature}-{target.name}.json"
+        if known.exists():
+            return Measurement.model_validate_json(known.read_text(encoding="utf-8"))
+        path = self.folder / f"candidate.{target.artifact_format}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        try:
+            if target.artifact_format == "onnx":
+                self._write_onnx(module, plan, path)
+            else:
+                exporter = exporter_for("tflite")
+                exporter.export(module, path, "int8", self._few(), ArtifactMetadata(plan_id=plan.plan_id))
+        except ExportError as error:
+            return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
+        self._spent(f"export {target.artifact_format}", started)
+        started = time.monotonic()
+        request = BenchRequest(
+            path=str(path), runtime=target.runtime, threads=target.threads, timing=CANDIDATE_TIMING
+        )
+        outcome = measure(request)
+        self._spent(f"measure {target.name}", started)
+        if isinstance(outcome, Measurement):
+            partial = known.with_suffix(".part")
+            partial.write_text(outcome.model_dump_json(), encoding="utf-8")
+            partial.replace(known)
+        return outcome
+
+    def _write_onnx(self, module: nn.Module, plan: CompressionPlan, path: Path) -> None:
+        if self._traced is None:
+            example = torch.zeros(2, *self.graph.input_shape)
+            self._traced = TracedOnnx.trace(self.original, example)
+        try:
+            proto = self._traced.instantiate(module, plan.removed)
+        except TracedOnnxError as error:
+            LOG.warning(
+                "plan %s is exported anew, since the traced graph does not fit it: %s", plan.plan_id, error
+            )
+            exporter_for("onnx").export(
+                module, path, "int8", self._few(), ArtifactMetadata(plan_id=plan.plan_id)
+            )
+            return
+        quantize_onnx(proto, path, self._few())
+
+    def _few(self) -> np.ndarray:
+        return self.calibration[:TIMING_CALIBRATION_SAMPLES]
+
+    def _spent(self, what: str, started: float) -> None:
+        self.seconds[what] = self.seconds.get(what, 0.0) + time.monotonic() - started
+
+
+def shape_signature(module: nn.Module, graph: ModelGraph) -> str:
+    """Sixteen hex digits that are the same for modules made of the same layer shapes.
+
+    Two blocks of one stage are interchangeable for a runtime: what counts is the multiset of each layer's
+    weight shape, stride, groups and output size in the original.
+    """
+    positions = {layer.name: layer.activation_bytes // max(1, layer.out_size) for layer in graph.layers}
+    shapes = sorted(
+        (
+            type(layer).__name__,
+            tuple(layer.weight.shape),
+            tuple(getattr(layer, "stride", ())),
+            getattr(layer, "groups", 1),
+            positions.get(name, 0),
+        )
+        for name, layer in module.named_modules()
+        if isinstance(getattr(layer, "weight", None), torch.Tensor)
+    )
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]

@@ -1,0 +1,139 @@
+"""Proof that a file is what it claims: exported, run by the target's own runtime, judged and timed there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from device_bench.local import compare, measure, predict
+from device_bench.protocol import BenchRequest, Failure, Measurement, TimingPolicy
+from exporters import exporter_for
+from exporters.base import Artifact, ArtifactMetadata, Precision
+from exporters.parity import check_parity, to_layout
+from pipeline.data.base import Dataset, Split
+from pipeline.errors import RunError
+from pipeline.evaluation import score
+from pipeline.result import Entry, Parity, Speedup
+from pipeline.target import Target
+
+CALIBRATION_SAMPLES = 256
+PARITY_SAMPLES = 512
+SUFFIX: Mapping[tuple[str, Precision], str] = {
+    ("onnx", "float32"): "model.onnx",
+    ("onnx", "int8"): "model.int8.onnx",
+    ("tflite", "float32"): "model.tflite",
+    ("tflite", "int8"): "model.int8.tflite",
+}
+
+
+@dataclass
+class Prover:
+    """Exports modules of one task and proves the files, each once.
+
+    Args:
+        dataset: gives calibration samples, the search split for parity, and the metric.
+        task_fingerprint: goes into every file.
+    """
+
+    dataset: Dataset
+    task_fingerprint: str
+    _calibration: np.ndarray | None = field(default=None, init=False)
+
+    @property
+    def calibration(self) -> np.ndarray:
+        """Preprocessed training samples to set quantization ranges by, float32 [n, ...]."""
+        if self._calibration is None:
+            self._calibration = self.dataset.calibration(CALIBRATION_SAMPLES)
+        return self._calibration
+
+    def export(
+        self, module: nn.Module, folder: Path, form: str, precision: Precision, plan_id: str
+    ) -> Artifact:
+        """Write `module` to `folder` under its usual name; a file that is there with its record is kept."""
+        path = folder / SUFFIX[form, precision]
+        record = folder / f".{path.name}.json"
+        if path.exists() and record.exists():
+            return Artifact.model_validate_json(record.read_text(encoding="utf-8"))
+        folder.mkdir(parents=True, exist_ok=True)
+        metadata = ArtifactMetadata(
+            plan_id=plan_id,
+            task_fingerprint=self.task_fingerprint,
+            labels=self.dataset.labels,
+            preprocessing=self.dataset.preprocessing,
+        )
+        artifact = exporter_for(form).export(module, path, precision, self.calibration, metadata)
+        record.write_text(artifact.model_dump_json(), encoding="utf-8")
+        return artifact
+
+    def metric(self, artifact: Artifact, target: Target, split: Split) -> float:
+        """The task's metric of the file itself on `split`, run by the target's runtime."""
+        inputs = to_layout(self.dataset.preprocessing.apply(split.x), artifact.input_layout)
+        outputs = predict(request_for(artifact, target), inputs)
+        if isinstance(outputs, Failure):
+            raise RunError(f"{artifact.path} does not run on {target.name}: {outputs.kind}: {outputs.message}")
+        return score(self.dataset.metric, outputs, split.y)
+
+    def parity(self, artifact: Artifact, module: nn.Module, target: Target) -> Parity:
+        """How far the file's outputs are from torch's on samples of the search split."""
+        search = self.dataset.search
+        inputs = self.dataset.preprocessing.apply(search.x[:PARITY_SAMPLES])
+        metric = self.dataset.metric
+        return check_parity(
+            artifact,
+            module,
+            inputs,
+            search.y[:PARITY_SAMPLES],
+            lambda outputs, truth: score(metric, outputs, truth),
+            lambda given: predict(request_for(artifact, target), given),
+        )
+
+    def entry(
+        self, artifact: Artifact, target: Target, test: Split, root: Path, parity: Parity | None
+    ) -> tuple[Entry, Measurement]:
+        """The file's line in the result: metric on the test split, and a full measurement on the target."""
+        outcome = measure(request_for(artifact, target))
+        if isinstance(outcome, Failure):
+            raise RunError(f"{artifact.path} cannot be measured on {target.name}: {outcome.kind}: {outcome.message}")
+        entry = Entry(
+            accuracy=self.metric(artifact, target, test),
+            p50_ms=outcome.latency.p50_ms,
+            p90_ms=outcome.latency.p90_ms,
+            p50_low_ms=outcome.latency.p50_low_ms,
+            p50_high_ms=outcome.latency.p50_high_ms,
+            peak_memory_bytes=outcome.memory.peak_bytes,
+            artifact_bytes=artifact.file_bytes,
+            artifact=str(Path(artifact.path).relative_to(root)),
+            settled=outcome.settled,
+            conditions=outcome.conditions,
+            parity=parity,
+            float_operators=artifact.float_operators,
+            warnings=outcome.warnings,
+        )
+        return entry, outcome
+
+
+def request_for(artifact: Artifact, target: Target, timing: TimingPolicy | None = None) -> BenchRequest:
+    """What to ask a bench for to run `artifact` as `target` would."""
+    return BenchRequest(
+        path=artifact.path,
+        runtime=target.runtime,
+        accelerator=target.accelerator,
+        threads=target.threads,
+        timing=timing or TimingPolicy(),
+    )
+
+
+def speedup(slow: Artifact, fast: Artifact, target: Target) -> Speedup:
+    """How many times faster `fast` is than `slow` on `target`, by interleaved rounds.
+
+    Raises:
+        RunError: one of them does not run there.
+    """
+    outcome = compare(request_for(slow, target), request_for(fast, target))
+    if isinstance(outcome, Failure):
+        raise RunError(f"comparison on {target.name} failed: {outcome.kind}: {outcome.message}")
+    return Speedup(ratio=outcome.speedup, low=outcome.low, high=outcome.high, rounds=outcome.rounds)
