@@ -75,7 +75,7 @@ def _build_own(spec: ModelSpec) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(
-            f"model callable {spec.source!r} returned {type(module).__name__}; it must return a torch.nn.Module"
+            f"model callable {spec.source!r} gave {type(module).__name__}; it must give a torch.nn.Module"
         )
     return module
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from device_bench.errors import MissingExtraError
 from pipeline.errors import ModelError
+from pipeline.onnx_opset import OPSET, at_opset_17, register_aside
 
 if TYPE_CHECKING:
     import onnx
-    from torch import nn
+    from torch import fx, nn
 
-# onnx2torch knows operators as opset 17 has them; files are brought to it, up or down.
-OPSET = 17
 RENEW = "export it again, for example by torch.onnx.export(model, inputs, path, dynamo=True)"
 
 # What `torch.library` declares lives as long as the object that declared it.
@@ -30,15 +29,14 @@ def import_onnx(path: Path) -> nn.Module:
         ModelError: the file is missing, truncated, lacks its external data, has several inputs or outputs,
             or uses an operator that cannot be imported (named).
     """
+    shape = onnx_input_shape(path)
     model = _at_opset(path, _read(path))
     _import_torchvision()
     try:
-        with warnings.catch_warnings():
-            # onnx2torch makes tensors of read-only arrays; they are copied below.
-            warnings.simplefilter("ignore")
-            from onnx2torch import convert
+        from onnx2torch import convert
 
-            module: nn.Module = convert(model)
+        register_aside()
+        module: fx.GraphModule = convert(model).eval()
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "onnx2torch", "pipeline") from error
     except NotImplementedError as error:
@@ -51,7 +49,34 @@ def import_onnx(path: Path) -> nn.Module:
             f"{path} cannot be imported: {type(error).__name__}: {error}; {_operators(model)}"
         ) from error
     _own_memory_(module)
-    return module.eval()
+    return _rewritten(path, module, shape, _inputs(model)[0].type.tensor_type.shape.dim[0].dim_value or None)
+
+
+def _rewritten(path: Path, module: fx.GraphModule, shape: tuple[int, ...], batch: int | None) -> nn.Module:
+    """`module` in modules that prune and trace, proven to compute the same for samples one by one."""
+    import torch
+
+    from pipeline.onnx_modules import Rewriter
+
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(2 * (batch or 1), *shape, generator=generator)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            # onnx2torch's own Slice indexes by a list; the rewriting leaves none behind.
+            warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
+            wanted = torch.cat([module(part) for part in samples.split(batch or 1)])
+            Rewriter(module, shape, batch).rewrite_()
+            given = module(samples)
+    except Exception as error:
+        raise ModelError(
+            f"{path} does not run on samples of shape {list(shape)}: {type(error).__name__}: {error}; "
+            f"it must take any batch size: {RENEW} with a dynamic first dimension"
+        ) from error
+    if given.shape != wanted.shape or not torch.allclose(given, wanted, rtol=1e-3, atol=1e-4):
+        raise ModelError(
+            f"{path} mixes the samples of a batch or fixes its size; {RENEW} with a dynamic first dimension"
+        )
+    return module
 
 
 def onnx_input_shape(path: Path) -> tuple[int, ...]:
@@ -65,8 +90,8 @@ def onnx_input_shape(path: Path) -> tuple[int, ...]:
     sizes = tuple(dim.dim_value for dim in taken.type.tensor_type.shape.dim)
     if len(sizes) < 2 or any(size < 1 for size in sizes[1:]):
         raise ModelError(
-            f"{path} takes {taken.name!r} of shape {_shape_text(taken)}; every size but the first, the batch, "
-            f"must be fixed: {RENEW}"
+            f"{path} takes {taken.name!r} of shape {_shape_text(taken)}; every size but the first, the "
+            f"batch, must be fixed: {RENEW}"
         )
     return sizes[1:]
 
@@ -76,7 +101,7 @@ def _read(path: Path) -> onnx.ModelProto:
         import onnx
     except ImportError as error:
         raise MissingExtraError("onnx", "pipeline") from error
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not path.is_file():
         raise ModelError(f"ONNX file {path} does not exist; give the path of an existing file")
@@ -96,8 +121,7 @@ def _read(path: Path) -> onnx.ModelProto:
 
 def _at_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with its external data, checked and brought to `OPSET`."""
-    import onnx
-    from onnx import checker, external_data_helper, version_converter
+    from onnx import checker, external_data_helper
 
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
@@ -109,17 +133,13 @@ def _at_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
         checker.check_model(model)
     except checker.ValidationError as error:
         raise ModelError(f"{path} is damaged or no valid ONNX ({error}); fetch it or {RENEW}") from error
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
-    if opset == OPSET:
-        return model
     try:
-        converted: onnx.ModelProto = version_converter.convert_version(model, OPSET)
+        return at_opset_17(model)
     except Exception as error:  # the converter is C++; its errors share no base but Exception
         raise ModelError(
-            f"{path} is of opset {opset} and cannot be brought to opset {OPSET} ({error}); {_operators(model)}; "
+            f"{path} cannot be brought to opset {OPSET} ({error}); {_operators(model)}; "
             f"export it for opset {OPSET}"
         ) from error
-    return converted
 
 
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -167,7 +187,7 @@ def _import_torchvision() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            import torchvision  # noqa: F401
+            import torchvision  # type: ignore[import-untyped]
         except ModuleNotFoundError as error:
             raise MissingExtraError("torchvision", "pipeline") from error
         except RuntimeError as error:

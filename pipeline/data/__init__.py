@@ -73,9 +73,7 @@ def _root(name: str, root: Path | None) -> Path:
     if folder is None:
         raise DataError(f"data set {name!r} needs a folder of files; give --data-root or set EDGELOOP_DATA")
     if not folder.is_dir():
-        raise DataError(
-            f"data folder {folder} does not exist; give another by --data-root or EDGELOOP_DATA"
-        )
+        raise DataError(f"data folder {folder} does not exist; give another by --data-root or EDGELOOP_DATA")
     return folder
 
 

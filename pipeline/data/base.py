@@ -77,9 +77,7 @@ class SealedSplit:
             DataError: it was opened before.
         """
         if self.opened:
-            raise DataError(
-                "the test split was read before in this run; it opens once, for the report"
-            )
+            raise DataError("the test split was read before in this run; it opens once, for the report")
         self.opened = True
         return self._load()
 

@@ -105,7 +105,8 @@ def _read_lossless(path: Path, split: str) -> Split:
     arrays = read_npz(path, (f"x_{split}", f"y_{split}"))
     pictures = arrays[f"x_{split}"]
     if pictures.dtype != np.uint8 or pictures.shape[1:] != (32, 32, 3):
-        raise damaged(path, f"x_{split} is {pictures.dtype} {list(pictures.shape)}, must be uint8 [n, 32, 32, 3]")
+        form = f"{pictures.dtype} {list(pictures.shape)}"
+        raise damaged(path, f"x_{split} is {form}, must be uint8 [n, 32, 32, 3]")
     labels = check_labels(path, arrays[f"y_{split}"], len(pictures), len(LABELS))
     return Split(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)), labels)
 

@@ -25,7 +25,7 @@ FRAMES = (CLIP - WINDOW) // HOP + 1
 LOWEST_HZ = 20.0
 # Energy is of PCM in -1 … 1; what is below the floor is silence.
 FLOOR = 1e-6
-# Recordings 0 to 4 of each digit and speaker are the source's test split; the next five are ours to search with.
+# Recordings 0 to 4 of each digit and speaker are the source's test split; the next five are our search split.
 TEST_BELOW = 5
 SEARCH_BELOW = 10
 # Mean and standard deviation of the features of recordings 10 and up.
@@ -44,7 +44,8 @@ def load(root: Path, seed: int) -> Dataset:
     def split(name: str, members: np.ndarray) -> Split:
         if not members.any():
             raise damaged(path, f"no recording is in its {name} split")
-        return Split(cached_array(path, f"logmel49x40-{name}", lambda: _features(path, members)), labels[members])
+        features = cached_array(path, f"logmel49x40-{name}", lambda: _features(path, members))
+        return Split(features, labels[members])
 
     train = split("train", index >= SEARCH_BELOW)
     search = split("search", (index >= TEST_BELOW) & (index < SEARCH_BELOW))
@@ -98,7 +99,8 @@ def mel_filters() -> np.ndarray:
     low, peak, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising = (bins - low) / (peak - low)
     falling = (high - bins) / (high - peak)
-    return np.maximum(0.0, np.minimum(rising, falling))
+    filters: np.ndarray = np.maximum(0.0, np.minimum(rising, falling))
+    return filters
 
 
 def _mel(frequency_hz: float) -> float:

@@ -120,8 +120,8 @@ def build(name: str, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     image = len(input_shape) == 3 and min(input_shape[1:]) >= 4
     if not image and not entry.any_rank:
         raise ModelError(
-            f"model {name!r} takes samples [channels, height, width] of at least 4×4; got {list(input_shape)}; "
-            "use mlp for samples of another form"
+            f"model {name!r} takes samples [channels, height, width] of at least 4×4; got "
+            f"{list(input_shape)}; use mlp for samples of another form"
         )
     module_name, _, function = entry.build.partition(":")
     try:

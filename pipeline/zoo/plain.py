@@ -85,7 +85,5 @@ def build_cnn(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 def build_vgg(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     """VGG-like (Simonyan and Zisserman, 2015), with batch norm and one hidden layer in the head."""
-    head = nn.Sequential(
-        nn.Linear(VGG_STAGES[-1][-1], VGG_HIDDEN), nn.ReLU(), nn.Linear(VGG_HIDDEN, outputs)
-    )
+    head = nn.Sequential(nn.Linear(VGG_STAGES[-1][-1], VGG_HIDDEN), nn.ReLU(), nn.Linear(VGG_HIDDEN, outputs))
     return Pooled(_stages(input_shape, VGG_STAGES), head)

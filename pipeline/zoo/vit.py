@@ -1,4 +1,4 @@
-"""A small vision transformer (Dosovitskiy et al., 2021), with the mean over tokens in place of a class token."""
+"""A small vision transformer (Dosovitskiy et al., 2021), with the mean over tokens for a class token."""
 
 from __future__ import annotations
 
