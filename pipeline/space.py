@@ -1,4 +1,4 @@
-"""Which plans a policy may propose for one model: widths its targets' kernels like, and blocks that may go."""
+"""Which plans a policy may propose for one model: widths that kernels like, and blocks that may go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import ceil, lcm, prod
 
 import numpy as np
 
-from pipeline.errors import BadInputError
+from device_bench.errors import BadInputError
 from pipeline.graph import ModelGraph, Unit
 from pipeline.plan import CompressionPlan, UnitChoice
 
@@ -82,7 +82,9 @@ class PlanSpace:
         widths = self._nearest({name: width for name, width in wanted.items() if name not in gone}, gone)
         narrowed = {name: width for name, width in widths.items() if width < units[name].width}
         return CompressionPlan(
-            units={name: UnitChoice(keep_ratio=w / units[name].width) for name, w in sorted(narrowed.items())},
+            units={
+                name: UnitChoice(keep_ratio=w / units[name].width) for name, w in sorted(narrowed.items())
+            },
             removed=asked.removed,
         ).checked(self.graph)
 
@@ -107,15 +109,20 @@ class PlanSpace:
 
     def size(self) -> int:
         """How many plans there are; an upper bound where linked units lie inside removable blocks."""
-        linked = {name for tree in self._roots for name in self._tree(tree)}
-        free = {name: len(widths) for name, widths in self.widths.items() if name not in linked}
+        free = {name: len(widths) for name, widths in self.widths.items() if name not in self._linked}
         inside = [[unit for unit in block.units if unit in free] for block in self.graph.blocks]
         outside = set(free) - {unit for units in inside for unit in units}
         return (
             prod(free[unit] for unit in outside)
             * prod(1 + prod(free[unit] for unit in units) for units in inside)
-            * prod(sum(self._combinations(root, width) for width in self._allowed(root)) for root in self._roots)
+            * prod(
+                sum(self._combinations(root, width) for width in self._allowed(root)) for root in self._roots
+            )
         )
+
+    def is_linked(self, unit: str) -> bool:
+        """True if changing the unit's width may force another unit to change along."""
+        return unit in self._linked
 
     def inside(self, removed: Iterable[str]) -> set[str]:
         """Units that leave with the blocks `removed`."""
@@ -146,9 +153,9 @@ class PlanSpace:
     def _mended(
         self, name: str, source_width: int | None, wanted: Mapping[str, float], gone: set[str]
     ) -> tuple[tuple[float, float], dict[str, int]]:
-        """The nearest legal widths of a unit and all that carry it on: (distance of wanted, of others), widths.
+        """The nearest legal widths of a unit and of all that carry it on, and how far off they are.
 
-        Distances are shares of a unit's width, summed.
+        The distance is (of wanted units, of others), each a sum of shares of the units' widths.
         """
         units = self.graph.unit_by_name
         best: tuple[tuple[float, float], dict[str, int]] | None = None
@@ -189,6 +196,10 @@ class PlanSpace:
         for name in names:
             names.extend(self._carriers.get(name, ()))
         return names
+
+    @cached_property
+    def _linked(self) -> frozenset[str]:
+        return frozenset(name for root in self._roots for name in self._tree(root))
 
     @cached_property
     def _carriers(self) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,285 @@
+"""What was tried and what came of it: one record a trial, a log in the run's folder, a store for all runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from device_bench.errors import BadInputError, MissingExtraError, RunError
+from device_bench.protocol import Failure, Record
+from pipeline.plan import CompressionPlan
+from pipeline.reward import RewardParts
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+class Trial(Record):
+    """One plan built and measured.
+
+    `accuracy`: the metric on the search split after batch-norm re-estimation and before recovery; absent
+    only where the trial failed. `accuracy_recovered`: the same after recovery, where there was one. Latency
+    is p50; dictionaries are by target, `seconds` by stage. `origin`: the policy that proposed the plan.
+    """
+
+    number: int = Field(ge=0)
+    plan: CompressionPlan
+    origin: str
+    accuracy: float | None = None
+    accuracy_recovered: float | None = None
+    latency_ms: dict[str, float] = Field(default_factory=dict)
+    peak_memory_bytes: dict[str, int] = Field(default_factory=dict)
+    artifact_bytes: dict[str, int] = Field(default_factory=dict)
+    reward: RewardParts | None = None
+    failure: Failure | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _outcome_or_failure(self) -> Self:
+        if self.accuracy is None and self.failure is None:
+            raise ValueError("a trial without an accuracy must say how it failed")
+        return self
+
+
+class TrialLog:
+    """`trials.jsonl`: a line for each trial, on the disk before `append` returns.
+
+    Args:
+        path: made with the first trial; its folder must exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, trial: Trial) -> None:
+        """Add a line; a torn one that a killed process left at the end goes first.
+
+        Raises:
+            BadInputError: the log is damaged.
+            RunError: the disk is full or the file cannot be written.
+        """
+        whole = self._whole_bytes()
+        try:
+            with self.path.open("ab") as file:
+                file.truncate(whole)
+                file.write(trial.model_dump_json().encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.path}: {error.strerror}; free some space or give a folder you may write"
+            ) from error
+
+    def read(self) -> tuple[Trial, ...]:
+        """Every trial that was written whole, in order; none where there is no file.
+
+        Raises:
+            BadInputError: a line other than a torn last one is no trial; names the line.
+        """
+        trials = []
+        for number, line in enumerate(self._bytes()[: self._whole_bytes()].splitlines(), start=1):
+            try:
+                trials.append(Trial.model_validate_json(line))
+            except ValidationError as error:
+                raise BadInputError(
+                    f"{self.path}, line {number} is no trial ({error.errors()[0]['msg']}); "
+                    "mend or remove that line, or start a new run"
+                ) from error
+        return tuple(trials)
+
+    def _bytes(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise BadInputError(f"cannot read {self.path}: {error.strerror}") from error
+
+    def _whole_bytes(self) -> int:
+        """Bytes up to the last line's end. What follows was never finished, since the end is written last."""
+        return self._bytes().rfind(b"\n") + 1
+
+
+class ExperienceStore:
+    """Trials of all runs, in a SQLite file or any database SQLAlchemy reaches.
+
+    Each trial is committed on its own, so a killed process loses none that `add` returned from. Used as a
+    context manager it closes itself.
+
+    Args:
+        where: path of a SQLite file (made with its folder when new), or a URL such as "postgresql+psycopg://…".
+        clock: gives the time that is stored with a trial.
+
+    Raises:
+        BadInputError: the file is no experience store, is damaged or cannot be opened.
+        MissingExtraError: SQLAlchemy is not installed.
+    """
+
+    def __init__(self, where: str | Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        try:
+            import sqlalchemy as sa
+
+            from pipeline.experience_table import Base, TrialRow
+        except ModuleNotFoundError as error:
+            if error.name != "sqlalchemy":
+                raise
+            raise MissingExtraError("sqlalchemy", "pipeline") from error
+        self.where = str(where)
+        self._clock = clock
+        self._sa = sa
+        self._row = TrialRow
+        url = self.where if "://" in self.where else self._file_url(Path(where))
+        with self._explained():
+            self._engine = sa.create_engine(url)
+        with self._explained(close=True):
+            if self._engine.dialect.name == "sqlite":
+                self._check_file()
+                sa.event.listen(self._engine, "connect", _make_durable)
+            self._check_schema()
+            if self._engine.dialect.name == "sqlite":
+                self._keep_write_ahead_log()
+            Base.metadata.create_all(self._engine)
+
+    def add(self, run_id: str, task_fingerprint: str, trial: Trial) -> None:
+        """Store a trial; storing the very same again changes nothing.
+
+        Raises:
+            BadInputError: the run has another trial of that number, or the store cannot be written.
+        """
+        payload = trial.model_dump_json()
+        with self._explained(), self._session() as session:
+            row = session.scalar(self._sa.select(self._row).filter_by(run_id=run_id, number=trial.number))
+            if row is not None:
+                if (row.payload, row.task_fingerprint) == (payload, task_fingerprint):
+                    return
+                raise BadInputError(
+                    f"run {run_id} has another trial {trial.number} in {self.where}; a trial is stored once: "
+                    "give it the next number"
+                )
+            session.add(
+                self._row(
+                    task_fingerprint=task_fingerprint,
+                    run_id=run_id,
+                    number=trial.number,
+                    plan_id=trial.plan.plan_id,
+                    payload=payload,
+                    schema_version=trial.schema_version,
+                    created_at=self._clock(),
+                )
+            )
+            session.commit()
+
+    def trials(self, run_id: str | None = None, task_fingerprint: str | None = None) -> tuple[Trial, ...]:
+        """Trials in the order they were stored, of one run or task where asked.
+
+        Raises:
+            BadInputError: a stored trial cannot be read.
+        """
+        query = self._sa.select(self._row.run_id, self._row.number, self._row.payload).order_by(self._row.id)
+        if run_id is not None:
+            query = query.filter_by(run_id=run_id)
+        if task_fingerprint is not None:
+            query = query.filter_by(task_fingerprint=task_fingerprint)
+        with self._explained(), self._session() as session:
+            rows = session.execute(query).all()
+        return tuple(self._trial(run, number, payload) for run, number, payload in rows)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _session(self) -> Session:
+        from sqlalchemy.orm import Session
+
+        return Session(self._engine)
+
+    def _trial(self, run_id: str, number: int, payload: str) -> Trial:
+        try:
+            return Trial.model_validate_json(payload)
+        except ValidationError as error:
+            raise BadInputError(
+                f"{self.where} is damaged: trial {number} of run {run_id} is no trial "
+                f"({error.errors()[0]['msg']}); move the file away to start a new store"
+            ) from error
+
+    def _file_url(self, path: Path) -> Any:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInputError(
+                f"cannot make the folder of the experience store {path}: {error.strerror}; "
+                "choose another place"
+            ) from error
+        return self._sa.URL.create("sqlite", database=str(path))
+
+    def _check_file(self) -> None:
+        with self._engine.connect() as connection:
+            verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if verdict != "ok":
+            raise BadInputError(
+                f"the experience store {self.where} is damaged ({verdict}); "
+                "move the file away to start a new one"
+            )
+
+    def _keep_write_ahead_log(self) -> None:
+        """Readers and a writer side by side, and no half-written page after a kill."""
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+
+    def _check_schema(self) -> None:
+        """Refuse a database that has something else in it, before anything is written to it."""
+        found = self._sa.inspect(self._engine)
+        tables = found.get_table_names()
+        if not tables:
+            return
+        if self._row.__tablename__ not in tables:
+            raise BadInputError(
+                f"{self.where} is a database of something else (tables: {', '.join(tables)}); give a new file"
+            )
+        columns = {column["name"] for column in found.get_columns(self._row.__tablename__)}
+        if columns != set(self._row.__table__.columns.keys()):
+            raise BadInputError(
+                f"{self.where} has a table {self._row.__tablename__!r} that is not ours (columns: "
+                f"{', '.join(sorted(columns))}); give a new file"
+            )
+
+    @contextmanager
+    def _explained(self, close: bool = False) -> Iterator[None]:
+        """Errors of the database as our own, naming the store."""
+        try:
+            yield
+        except self._sa.exc.SQLAlchemyError as error:
+            if close:
+                self.close()
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise BadInputError(
+                f"cannot use the experience store {self.where}: {reason}; give another file, or move "
+                "this one away to start anew"
+            ) from error
+        except BadInputError:
+            if close:
+                self.close()
+            raise
+
+
+def _make_durable(connection: Any, _: object) -> None:
+    """Every commit on the disk before it returns; wait for another process's commit instead of failing."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.close()

@@ -1,0 +1,28 @@
+"""The one table of the experience store. Only `pipeline.experience` imports this, when a store is opened."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import DateTime, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Root of the mapped classes."""
+
+
+class TrialRow(Base):
+    """One trial. What is asked for by value has a column; the trial itself is JSON in `payload`."""
+
+    __tablename__ = "trials"
+    __table_args__ = (UniqueConstraint("run_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    run_id: Mapped[str] = mapped_column(String(200), index=True)
+    number: Mapped[int]
+    plan_id: Mapped[str] = mapped_column(String(64))
+    payload: Mapped[str] = mapped_column(Text)
+    schema_version: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))

@@ -1,0 +1,190 @@
+"""What several changes at once are likely to cost and give, from the measured effects of single ones.
+
+Latency of a plan on a target, with base latency L, changes i and s_i = L - latency of change i alone:
+
+    predicted = L - c * sum_i s_i * (share of the unit's MACs that lie outside removed blocks)
+
+c is the median of observed over predicted saving among the tried plans of most similar predicted saving,
+and 1 before there are any. A unit inside a removed block so counts for nothing, as its change is gone with
+it.
+
+Drop of a plan, with d_i the drop of change i alone and a stage being all that works at one resolution:
+
+    predicted = sum over stages (sum_{i in stage} d_i^p)^(1/p),   p < 1
+
+Changes to one stage hurt more together than their sum, as each takes what made up for the other; far from
+each other they come closer to adding up. It is a model to rank by: a probed drop says little of the drop
+after recovery. NetAdapt (Yang et al., ECCV 2018) adds measured latencies in the same way and measures
+accuracy again at each step, which costs a recovery each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from pipeline.experience import Trial
+from pipeline.graph import ModelGraph
+from pipeline.plan import CompressionPlan
+from pipeline.policy.base import Change, PolicyContext
+
+STAGE_EXPONENT = 0.75
+# So many tried plans of similar saving correct a prediction.
+NEIGHBOURS = 5
+# Plans predicted to save less say more about noise than about the prediction.
+LEAST_SAVING = 0.05
+CORRECTION_RANGE = (0.25, 2.0)
+# However much the sums say, no plan is predicted to run in less than this share of the base latency.
+FLOOR_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class State:
+    """A plan as the policy handles it: keep ratios below 1, by unit, and removed blocks."""
+
+    keep: Mapping[str, float]
+    removed: frozenset[str]
+
+    @classmethod
+    def of(cls, plan: CompressionPlan) -> State:
+        """The state that `plan` makes."""
+        keep = {name: choice.keep_ratio for name, choice in plan.units.items() if choice.keep_ratio < 1.0}
+        return cls(keep, frozenset(plan.removed))
+
+
+class EffectModel:
+    """Predicts drop and latency of states from a context's effects and what was tried.
+
+    Args:
+        context: with the effects of the single changes that may be combined.
+        history: corrects the latencies.
+    """
+
+    def __init__(self, context: PolicyContext, history: Sequence[Trial] = ()) -> None:
+        self._context = context
+        self._history = history
+        self._stages = _stages(context.graph)
+        self._forced: dict[Change, State] = {}
+        self._own: dict[tuple[Change, str], float] = {}
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """The probed changes that the space allows, in a fixed order."""
+        space = self._context.space
+        allowed = [c for c in self._context.effects if c.block in space.removable or self._is_choice(c)]
+        return tuple(sorted(allowed, key=lambda c: (c.block or "", c.unit or "", -(c.keep_ratio or 0.0))))
+
+    def drop(self, state: State) -> float:
+        """Predicted drop before recovery, in points of the metric, never below 0."""
+        stages: dict[object, float] = {}
+        for change in self._parts(state):
+            stage = self._stages[change.block or str(change.unit)]
+            stages[stage] = stages.get(stage, 0.0) + max(0.0, self._part(change, "")) ** STAGE_EXPONENT
+        return float(sum(total ** (1.0 / STAGE_EXPONENT) for total in stages.values()))
+
+    def latency_ms(self, state: State, target: str) -> float:
+        """Predicted p50 of the INT8 export on `target`, corrected by what was observed."""
+        base = self._context.base_latency_ms[target]
+        saving = self.saving_ms(state, target)
+        return max(FLOOR_SHARE * base, base - self._correction(saving, target) * saving)
+
+    def saving_ms(self, state: State, target: str) -> float:
+        """Predicted saving on `target` before correction."""
+        gone = {b.name: b for b in self._context.graph.blocks if b.name in state.removed}
+        layers = {layer for block in gone.values() for layer in block.layers}
+        return sum(
+            self._part(change, target) * (1.0 if change.block else self._outside(str(change.unit), layers))
+            for change in self._parts(state)
+        )
+
+    def _is_choice(self, change: Change) -> bool:
+        return change.unit is not None and change.keep_ratio in self._context.space.choices.get(
+            change.unit, ()
+        )
+
+    def _parts(self, state: State) -> list[Change]:
+        """The single changes that make up a state; a width not probed goes by the nearest that was."""
+        parts = [Change(block=name) for name in sorted(state.removed)]
+        for name, keep in sorted(state.keep.items()):
+            ratio = self._nearest_probed(name, keep)
+            if ratio is not None:
+                parts.append(Change(unit=name, keep_ratio=ratio))
+        return [part for part in parts if part in self._context.effects]
+
+    def _nearest_probed(self, unit: str, keep: float) -> float | None:
+        probed = self._probed.get(unit, ())
+        return keep if keep in probed else min(probed, key=lambda ratio: abs(ratio - keep), default=None)
+
+    @cached_property
+    def _probed(self) -> dict[str, tuple[float, ...]]:
+        probed: dict[str, tuple[float, ...]] = {}
+        for change in self._context.effects:
+            if change.unit is not None and change.keep_ratio is not None:
+                probed[change.unit] = (*probed.get(change.unit, ()), change.keep_ratio)
+        return probed
+
+    def _part(self, change: Change, target: str) -> float:
+        """What `change` itself saves on `target`, or drops where `target` is "".
+
+        A change to a linked unit was measured with what it forces on others; their parts are taken off.
+        """
+        key = (change, target)
+        if key not in self._own:
+            effect = self._context.effects[change]
+            if target:
+                whole = self._context.base_latency_ms[target] - effect.latency_ms[target]
+            else:
+                whole = self._context.drop(effect.accuracy)
+            # Units that force each other share what was measured; the first one asked for has it all.
+            self._own[key] = 0.0
+            others = [part for part in self._parts(self._forced_by(change)) if part.unit != change.unit]
+            self._own[key] = (
+                whole if change.block else max(0.0, whole - sum(self._part(o, target) for o in others))
+            )
+        return self._own[key]
+
+    def _forced_by(self, change: Change) -> State:
+        if change.block is not None:
+            return State({}, frozenset())
+        if change not in self._forced:
+            plan = self._context.space.plan({str(change.unit): float(change.keep_ratio or 1.0)})
+            self._forced[change] = State.of(plan)
+        return self._forced[change]
+
+    def _outside(self, unit: str, gone_layers: set[str]) -> float:
+        macs = {name: self._layer_macs.get(name, 0) for name in self._context.graph.unit_by_name[unit].layers}
+        total = sum(macs.values())
+        left = sum(count for name, count in macs.items() if name not in gone_layers)
+        return left / total if total else 1.0
+
+    @cached_property
+    def _layer_macs(self) -> dict[str, int]:
+        return {layer.name: layer.macs for layer in self._context.graph.layers}
+
+    @cached_property
+    def _observed(self) -> dict[str, list[tuple[float, float]]]:
+        """By target (predicted saving, observed over predicted) of every tried plan that tells."""
+        observed: dict[str, list[tuple[float, float]]] = {}
+        for target, base in self._context.base_latency_ms.items():
+            for trial in self._history:
+                saving = self.saving_ms(State.of(trial.plan), target)
+                if target in trial.latency_ms and saving > LEAST_SAVING * base:
+                    ratio = (base - trial.latency_ms[target]) / saving
+                    observed.setdefault(target, []).append((saving, ratio))
+        return observed
+
+    def _correction(self, saving: float, target: str) -> float:
+        known = sorted(self._observed.get(target, []), key=lambda pair: abs(pair[0] - saving))[:NEIGHBOURS]
+        if not known:
+            return 1.0
+        low, high = CORRECTION_RANGE
+        return min(high, max(low, median(ratio for _, ratio in known)))
+
+
+def _stages(graph: ModelGraph) -> dict[str, int]:
+    """For each unit and block the positions (pixels, time steps) its first layer computes."""
+    positions = {layer.name: layer.activation_bytes // max(1, layer.out_size) for layer in graph.layers}
+    named = [(unit.name, unit.layers) for unit in graph.units] + [(b.name, b.layers) for b in graph.blocks]
+    return {name: positions.get(layers[0], 0) for name, layers in named}
