@@ -124,8 +124,8 @@ class Rewriter:
 
     def _reshape(self, node: fx.Node) -> nn.Module | None:
         first = tuple(self._first[node].shape)
-        fixed = self._second is None
-        second = (first[0] + 1, *first[1:]) if fixed else tuple(self._second[node].shape)
+        more = self._second
+        second = (first[0] + 1, *first[1:]) if more is None else tuple(more[node].shape)
         varying = [dim for dim, (one, other) in enumerate(zip(first, second, strict=True)) if one != other]
         if len(varying) > 1:
             return None

@@ -88,7 +88,8 @@ def log_mel(pcm: np.ndarray, filters: np.ndarray) -> np.ndarray:
     signal = np.pad(signal, (before, CLIP - len(signal) - before))
     frames = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP]
     power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW), FFT)) ** 2
-    return np.log1p(power @ filters.T / FLOOR).astype(np.float32)
+    features: np.ndarray = np.log1p(power @ filters.T / FLOOR).astype(np.float32)
+    return features
 
 
 def mel_filters() -> np.ndarray:
