@@ -5,17 +5,21 @@ Only typer is imported here; everything else waits until a command needs it, so 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from device_bench.errors import BadInputError, EdgeloopError, unknown_name
 
 if TYPE_CHECKING:
     from device_bench.protocol import RuntimeName
+
+with warnings.catch_warnings():
+    # typer 0.19 re-exports two names that click 8.5 deprecates; nothing here uses them.
+    warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)
+    import typer
 
 app = typer.Typer(
     help="Measure a model on the machine it runs on.",

@@ -26,7 +26,7 @@ _PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 _END_SECONDS = 2.0
 _POLL_SECONDS = 0.002
 # Libraries' last words: enough of standard error to hold one message.
-_LAST_WORDS_BYTES = 2000
+_LAST_WORDS_BYTES = 800
 
 
 class Child:
@@ -77,7 +77,7 @@ class Child:
         assert process.stdin is not None
         with suppress(BrokenPipeError):  # it died with our last command unread
             process.stdin.close()
-        if error is None and not self._killed and process.returncode is None:
+        if error is None and not self._killed:
             self._await_end(_END_SECONDS)
         self._kill_group()
         process.wait()
@@ -137,15 +137,15 @@ class Child:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
 
-    def _await_end(self, seconds: float) -> bool:
-        """Whether the child ended within that time. It is not reaped, so its group can still be killed."""
+    def _await_end(self, seconds: float) -> None:
+        """Give the child that long to end by itself. It is not reaped, so its group can still be killed."""
+        process = self._running()
         stop = time.monotonic() + seconds
         flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
-        while os.waitid(os.P_PID, self._running().pid, flags) is None:
+        while process.returncode is None and os.waitid(os.P_PID, process.pid, flags) is None:
             if time.monotonic() > stop:
-                return False
+                return
             time.sleep(_POLL_SECONDS)
-        return True
 
     def _epitaph(self, command: Command) -> Failure:
         """Say how the child died."""
@@ -158,6 +158,9 @@ class Child:
         self._kill_group()
         code = self._running().wait()
         words = self._last_words()
+        if "MemoryError" in words:
+            message = f"ran out of memory {doing}{words}"
+            return Failure(kind=FailureKind.OUT_OF_MEMORY, message=message, exit_code=code)
         if code >= 0:
             message = f"the process ended {doing} with exit code {code}{words}"
             return Failure(kind=FailureKind.CRASHED, message=message, exit_code=code)

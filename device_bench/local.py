@@ -36,12 +36,8 @@ _BASELINE_NOISE_BYTES = 256 << 10
 _FEWEST_CLOCK_STEPS = 100
 
 
-def measure(request: BenchRequest, *, module: str | None = None) -> Measurement | Failure:
+def measure(request: BenchRequest) -> Measurement | Failure:
     """Measure one artifact in a fresh process.
-
-    Args:
-        request: what to measure, and how.
-        module: dotted name of a runtime's module in place of the one that `MODULES` names.
 
     Returns:
         Raw samples, what follows from them, memory and conditions; or a `Failure` in the runtime's words.
@@ -52,7 +48,7 @@ def measure(request: BenchRequest, *, module: str | None = None) -> Measurement 
     refusal = _check(request)
     if refusal is not None:
         return refusal
-    module = module or MODULES[request.runtime]
+    module = MODULES[request.runtime]
     baseline = _baseline_bytes(module)
     if isinstance(baseline, Failure):
         return baseline

@@ -133,7 +133,8 @@ class Conditions(Record):
 class Measurement(Record):
     """One artifact measured in one fresh process: every raw sample, and what follows from them."""
 
-    samples_ns: tuple[int, ...]
+    # Thousands of numbers would bury everything else in a traceback.
+    samples_ns: tuple[int, ...] = Field(repr=False)
     latency: Latency
     memory: Memory
     conditions: Conditions
