@@ -165,8 +165,11 @@ class Child:
             message = f"the process ended {doing} with exit code {code}{words}"
             return Failure(kind=FailureKind.CRASHED, message=message, exit_code=code)
         died_of = signal.Signals(-code)
-        if died_of in (signal.SIGXCPU, signal.SIGALRM):
+        if died_of == signal.SIGXCPU:
             message = f"used up its {limits.cpu_seconds} s of processor time {doing}"
+            return Failure(kind=FailureKind.TIMED_OUT, message=message, exit_code=code)
+        if died_of == signal.SIGALRM:
+            message = f"ended itself {doing}, past its wall limit of {limits.wall_seconds:g} s"
             return Failure(kind=FailureKind.TIMED_OUT, message=message, exit_code=code)
         if died_of == signal.SIGKILL or "bad_alloc" in words:
             message = f"died of {died_of.name} {doing}, most likely for want of memory{words}"

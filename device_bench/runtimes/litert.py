@@ -29,12 +29,12 @@ def _interpreter() -> tuple[Any, str]:
     ):
         try:
             found = import_module(module)
-        except ImportError:
+        except ModuleNotFoundError:  # one that is there and broken says so itself
             continue
         return found.Interpreter, f"{distribution} {distribution_version(distribution)}"
     try:
         tensorflow = import_module("tensorflow")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError("ai_edge_litert", "litert") from error
     return tensorflow.lite.Interpreter, f"tensorflow {tensorflow.__version__}"
 

@@ -33,7 +33,7 @@ _FATAL_ONLY = 4
 def _library() -> ModuleType:
     try:
         import onnxruntime
-    except ImportError as error:
+    except ModuleNotFoundError as error:  # one that is there and broken says so itself
         raise MissingExtraError("onnxruntime", "onnxruntime") from error
     return onnxruntime  # type: ignore[no-any-return]
 

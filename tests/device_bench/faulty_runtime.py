@@ -64,6 +64,11 @@ def load(path: Path, threads: int) -> FaultyModel:
         case "bad_alloc":
             print("what(): std::bad_alloc", file=sys.stderr, flush=True)  # noqa: T201
             os.abort()
+        case "no_room":
+            print("MemoryError", file=sys.stderr, flush=True)  # noqa: T201
+            os._exit(1)
+        case "alarm":
+            os.kill(os.getpid(), signal.SIGALRM)
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "exit":
