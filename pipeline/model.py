@@ -139,7 +139,7 @@ def _check_outputs(module: nn.Module, spec: ModelSpec) -> None:
         raise ModelError(
             f"model {spec.source!r} does not run on two samples of shape {list(spec.input_shape)}: "
             f"{type(error).__name__}: {error}{_line(error)}; it must take one float32 tensor "
-            f"{['batch', *spec.input_shape]}, of any batch size"
+            f"[batch, {', '.join(map(str, spec.input_shape))}], for any batch size"
         ) from error
     shape = list(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
     if shape != [2, spec.outputs]:
