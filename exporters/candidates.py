@@ -1,4 +1,4 @@
-"""Measures candidates: builds each for every target's runtime, times it there, and never times a shape twice."""
+"""Measures candidates: builds each for every target's runtime, times it there, no shape twice."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from device_bench.local import measure
 from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, TimingPolicy
 from exporters import exporter_for
 from exporters.base import ArtifactMetadata
-from exporters.to_onnx import quantize_onnx
-from exporters.traced_onnx import TracedOnnx, TracedOnnxError
+from exporters.onnx_int8 import quantize_int8
+from exporters.to_onnx import write_onnx
+from exporters.traced_onnx import TracedOnnx, TraceError
 from pipeline.errors import ExportError
 from pipeline.graph import ModelGraph
 from pipeline.plan import CompressionPlan
@@ -87,11 +88,10 @@ class ShapeBench:
 
     def _write_onnx(self, module: nn.Module, plan: CompressionPlan, path: Path) -> None:
         if self._traced is None:
-            example = torch.zeros(2, *self.graph.input_shape)
-            self._traced = TracedOnnx.trace(self.original, example)
+            self._traced = TracedOnnx.trace(self.original, self.calibration[:2])
         try:
             proto = self._traced.instantiate(module, plan.removed)
-        except TracedOnnxError as error:
+        except TraceError as error:
             LOG.warning(
                 "plan %s is exported anew, since the traced graph does not fit it: %s", plan.plan_id, error
             )
@@ -99,7 +99,7 @@ class ShapeBench:
                 module, path, "int8", self._few(), ArtifactMetadata(plan_id=plan.plan_id)
             )
             return
-        quantize_onnx(proto, path, self._few())
+        write_onnx(quantize_int8(proto, self._few()), path, "int8", ArtifactMetadata(plan_id=plan.plan_id))
 
     def _few(self) -> np.ndarray:
         return self.calibration[:TIMING_CALIBRATION_SAMPLES]

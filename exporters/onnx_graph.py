@@ -10,6 +10,14 @@ from exporters.base import ArtifactMetadata
 from pipeline.errors import ExportError
 
 METADATA_KEY = "edgeloop"
+# Operators for which ONNX Runtime's CPU provider has integer kernels, and those that only move integers.
+# LayerNormalization is left out: QDQ around it adds conversions and it runs in float all the same.
+INTEGER_OPERATORS = (
+    "Conv ConvTranspose Gemm MatMul Add Mul Relu Clip LeakyRelu Sigmoid MaxPool AveragePool GlobalAveragePool "
+    "Concat Split Pad Resize Reshape Transpose Squeeze Unsqueeze Flatten Slice Gather Where"
+).split()
+# Not asked for, yet fused where its neighbours leave it between a DequantizeLinear and a QuantizeLinear.
+FUSED_OPERATORS = frozenset([*INTEGER_OPERATORS, "Softmax"])
 # Operators that move or describe values and compute nothing: staying float costs no accuracy.
 MOVES = frozenset(
     "QuantizeLinear DequantizeLinear Constant ConstantOfShape Identity Shape Size Cast CastLike Reshape Transpose "
@@ -85,9 +93,9 @@ def _drop_unused_initializer_(model: Any, name: str) -> None:
 def float_operators(model: Any) -> tuple[str, ...]:
     """Compute operators of an INT8 model that are not quantized, as "name (type)".
 
-    An operator runs in integers when all its float inputs come from DequantizeLinear and every reader of
-    its output is a QuantizeLinear: only then may a runtime fuse the three. Anything else computes in
-    float, whatever the file is called.
+    An operator runs in integers when ONNX Runtime has an integer kernel for it, all its float inputs come
+    from DequantizeLinear and every reader of its output is a QuantizeLinear: only then may the three be
+    fused. Anything else computes in float, whatever the file is called.
     """
     import onnx
 
@@ -117,7 +125,7 @@ def float_operators(model: Any) -> tuple[str, ...]:
             readers.get(name) and all(reader.op_type == "QuantizeLinear" for reader in readers[name])
             for name in node.output
         )
-        if not (fed and read):
+        if not (fed and read and node.op_type in FUSED_OPERATORS):
             stayed.append(f"{node.name or node.output[0]} ({node.op_type})")
     return tuple(stayed)
 

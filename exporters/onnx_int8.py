@@ -13,17 +13,11 @@ from typing import Any
 import numpy as np
 
 from device_bench.errors import MissingExtraError
+from exporters.onnx_graph import INTEGER_OPERATORS
 from pipeline.errors import ExportError
 
 # Samples that run at a time: what calibration holds in memory does not grow with their number.
 CALIBRATION_BATCH = 32
-# Operators for which ONNX Runtime's CPU provider has integer kernels, and those that only move integers.
-# LayerNormalization and Softmax are left out: QDQ around them adds conversions and they run in float all
-# the same; `float_operators` reports them.
-INTEGER_OPERATORS = (
-    "Conv ConvTranspose Gemm MatMul Add Mul Relu Clip LeakyRelu Sigmoid MaxPool AveragePool GlobalAveragePool "
-    "Concat Split Pad Resize Reshape Transpose Squeeze Unsqueeze Flatten Slice Gather Where"
-).split()
 
 
 def quantize_int8(model: Any, calibration: np.ndarray) -> Any:
@@ -63,7 +57,9 @@ def quantize_int8(model: Any, calibration: np.ndarray) -> Any:
                 extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
             )
         except OSError as error:
-            raise ExportError(f"cannot write into {folder}: {error.strerror or error}; free some space") from error
+            raise ExportError(
+                f"cannot write into {folder}: {error.strerror or error}; free some space"
+            ) from error
         except Exception as error:
             raise ExportError(f"onnxruntime could not quantize the model: {error}") from error
         return onnx.load(target)

@@ -74,7 +74,9 @@ class Prover:
         inputs = to_layout(self.dataset.preprocessing.apply(split.x), artifact.input_layout)
         outputs = predict(request_for(artifact, target), inputs)
         if isinstance(outputs, Failure):
-            raise RunError(f"{artifact.path} does not run on {target.name}: {outputs.kind}: {outputs.message}")
+            raise RunError(
+                f"{artifact.path} does not run on {target.name}: {outputs.kind}: {outputs.message}"
+            )
         return score(self.dataset.metric, outputs, split.y)
 
     def parity(self, artifact: Artifact, module: nn.Module, target: Target) -> Parity:
@@ -97,7 +99,9 @@ class Prover:
         """The file's line in the result: metric on the test split, and a full measurement on the target."""
         outcome = measure(request_for(artifact, target))
         if isinstance(outcome, Failure):
-            raise RunError(f"{artifact.path} cannot be measured on {target.name}: {outcome.kind}: {outcome.message}")
+            raise RunError(
+                f"{artifact.path} cannot be measured on {target.name}: {outcome.kind}: {outcome.message}"
+            )
         entry = Entry(
             accuracy=self.metric(artifact, target, test),
             p50_ms=outcome.latency.p50_ms,

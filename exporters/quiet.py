@@ -21,7 +21,7 @@ from dataclasses import dataclass
 # What these libraries say on every use, whatever the model.
 CHATTER = re.compile(
     r"WARNING: All log messages before absl|[IW]0000 |INFO: (Created TensorFlow|Applying|Initialized)|"
-    r"VERBOSE: |.*torchao|.*oneDNN custom operations|[IW]\d{4} .*torch/|.*FutureWarning|"
+    r"VERBOSE: |Applying Transformations|.*torchao|.*oneDNN custom operations|[IW]\d{4} .*torch/|.*FutureWarning|"
     r"\s+(return cls\.__new__|warnings\.warn)|\s*$"
 )
 # They log through Python too, before anybody has configured a handler.
@@ -38,8 +38,12 @@ class Captured:
 
 
 @contextmanager
-def captured_output() -> Iterator[Captured]:
+def captured_output(streams: bool = False) -> Iterator[Captured]:
     """Divert descriptors 1 and 2 within the block, for this process; warnings are not shown either.
+
+    Args:
+        streams: divert `sys.stdout` and `sys.stderr` too; for a library that draws progress there, and for
+            moments only, because a live display would stand still.
 
     Yields:
         what collects the text. It is complete after the block, also when the block raised.
@@ -53,7 +57,7 @@ def captured_output() -> Iterator[Captured]:
             logger.setLevel(logging.ERROR)
         originals = {number: os.dup(number) for number in (1, 2)}
         try:
-            with _streams_kept(originals):
+            with _streams_led_to({} if streams else originals):
                 for number in originals:
                     os.dup2(file.fileno(), number)
                 try:
@@ -75,12 +79,12 @@ def captured_output() -> Iterator[Captured]:
 
 
 @contextmanager
-def _streams_kept(originals: dict[int, int]) -> Iterator[None]:
-    """Let `sys.stdout` and `sys.stderr` write to the original descriptors, where they wrote to 1 and 2."""
+def _streams_led_to(originals: dict[int, int]) -> Iterator[None]:
+    """Let `sys.stdout` and `sys.stderr` write to these descriptors, where they wrote to 1 and 2."""
     replaced = {}
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if stream is None or _descriptor(stream) != number:
+        if stream is None or number not in originals or _descriptor(stream) != number:
             continue
         stream.flush()
         twin = open(originals[number], "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115

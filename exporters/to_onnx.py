@@ -101,8 +101,13 @@ def explain(form: str, module: torch.nn.Module, error: BaseException) -> str:
     said = "\n".join(causes)
     # The innermost cause speaks of the operator; the outer ones list what was tried.
     for words in reversed(causes):
-        operator = re.search(r"(?:aten|torchvision|prims|quantized_decomposed|[a-z_]\w*)[.:]{1,2}\w+(?:\.\w+)?", words)
-        unsupported = re.search(r"(?i)no .*function found|no lowering|not supported|unsupported|not implemented|Lowering not found", words)
+        operator = re.search(
+            r"(?:aten|torchvision|prims|quantized_decomposed|[a-z_]\w*)[.:]{1,2}\w+(?:\.\w+)?", words
+        )
+        unsupported = re.search(
+            r"(?i)no .*function found|no lowering|not supported|unsupported|not implemented|Lowering not found",
+            words,
+        )
         if operator and unsupported:
             return (
                 f"operator {operator.group(0)} of {type(module).__name__} has no {form} form; "

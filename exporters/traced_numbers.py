@@ -1,6 +1,6 @@
 """Puts the numbers that follow from a pruned copy's widths into the graph of the original.
 
-Numbers are matched by module: where the original's code passed 16 and the copy's code passes 12, every integer
+Amounts of padding and sizes of reshapes are matched call by call. Other numbers are matched by module: where the original's code passed 16 and the copy's code passes 12, every integer
 constant 16 that stems from that module becomes 12. If the same 16 stayed 16 elsewhere in the module the case
 is ambiguous, and the caller is told.
 """
@@ -17,6 +17,9 @@ from exporters.recording import Call
 
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 PADS = ("pad", "constant_pad_nd")
+VIEWS = ("view", "reshape", "flatten", "unflatten")
+# Functions whose exported form holds their outputs' sizes though the code may not have passed them.
+SIZED = ("expand", "expand_as", "chunk", "split", "tensor_split", "repeat")
 
 
 def scopes_of(node: Any) -> tuple[str, ...]:
@@ -52,10 +55,12 @@ def patch_numbers_(
 def _patch_scope_(model: Any, scope: str, before: tuple[Call, ...], after: tuple[Call, ...]) -> None:
     own = [node for node in model.graph.node if len(scopes_of(node)) >= 2 and scopes_of(node)[-2] == scope]
     _patch_pads_(model, own, [call for call in after if call.function in PADS])
+    _patch_reshapes_(model, own, before, after)
     changes, steady = _changes(before, after)
     read = {name for node in own for name in node.input}
     for node in list(model.graph.node):
-        if node.op_type == "Constant" and (node in own or node.output[0] in read):
+        # Constants that bear no scope were put in by the steps above and are right already.
+        if node.op_type == "Constant" and node.output[0] in read and scopes_of(node):
             _patch_constant_(model, scope, node, changes, steady)
     for node in own:
         for attribute in node.attribute:
@@ -64,18 +69,18 @@ def _patch_scope_(model: Any, scope: str, before: tuple[Call, ...], after: tuple
                 attribute.i = int(_one(changes, attribute.i, set(), scope))
 
 
-def _changes(
-    before: tuple[Call, ...], after: tuple[Call, ...]
-) -> tuple[dict[float, set[float]], set[float]]:
+def _changes(before: tuple[Call, ...], after: tuple[Call, ...]) -> tuple[dict[float, set[float]], set[float]]:
     """Old number → its new values, and the numbers that stayed as they were somewhere."""
     changes: dict[float, set[float]] = {}
     steady: set[float] = set()
     for old, new in zip(before, after, strict=True):
-        if old.function in PADS:
+        if old.function in (*PADS, *VIEWS):
             continue
         if len(old.numbers) != len(new.numbers) or len(old.sizes) != len(new.sizes):
             raise ValueError(f"{old.function} takes another number of arguments than when it was traced")
-        pairs = [*zip(old.numbers, new.numbers, strict=True), *zip(old.sizes, new.sizes, strict=True)]
+        pairs = list(zip(old.numbers, new.numbers, strict=True))
+        if old.function in SIZED:
+            pairs += zip(old.sizes, new.sizes, strict=True)
         for was, becomes in pairs:
             if was == becomes:
                 steady.add(was)
@@ -103,7 +108,9 @@ def _patch_constant_(
     elif attribute.name in ("value_int", "value_ints"):
         array = np.asarray(attribute.i if attribute.name == "value_int" else list(attribute.ints), np.int64)
     elif attribute.name in ("value_float", "value_floats"):
-        array = np.asarray(attribute.f if attribute.name == "value_float" else list(attribute.floats), np.float32)
+        array = np.asarray(
+            attribute.f if attribute.name == "value_float" else list(attribute.floats), np.float32
+        )
     else:
         return
     # Tables of numbers (position codes, masks) are data; the numbers of code come singly or as a shape.
@@ -165,3 +172,32 @@ def _patch_pads_(model: Any, own: list[Any], calls: list[Call]) -> None:
         constant = helper.make_node("Constant", [], [name], value=numpy_helper.from_array(amounts))
         model.graph.node.insert(list(model.graph.node).index(node), constant)
         node.input[1] = name
+
+
+def _patch_reshapes_(model: Any, own: list[Any], before: tuple[Call, ...], after: tuple[Call, ...]) -> None:
+    """Give each Reshape the sizes that the copy's code asked for; the batch dimension stays dynamic."""
+    old = [call for call in before if call.function in VIEWS]
+    new = [call for call in after if call.function in VIEWS]
+    if old == new:
+        return
+    # The node that bears its call's name is the reshape itself; others in the call prepare its sizes.
+    nodes = [node for node in own if node.op_type == "Reshape" and node.output[0] == scopes_of(node)[-1]]
+    if len(nodes) != len(new):
+        raise ValueError(f"{len(new)} reshapes became {len(nodes)} Reshape nodes")
+    producer = {name: node for node in model.graph.node for name in node.output}
+    for node, call in zip(nodes, new, strict=True):
+        parts = producer[node.input[1]]
+        if parts.op_type != "Concat" or len(parts.input) != len(call.sizes):
+            raise ValueError(f"the sizes of {node.output[0]!r} are not given one by one")
+        for position, size in enumerate(call.sizes):
+            if producer[parts.input[position]].op_type == "Constant":
+                parts.input[position] = _new_size_(model, parts, position, size)
+
+
+def _new_size_(model: Any, parts: Any, position: int, size: int) -> str:
+    from onnx import helper
+
+    name = f"{parts.output[0]}_size_{position}"
+    constant = helper.make_node("Constant", [], [name], value_ints=[size])
+    model.graph.node.insert(list(model.graph.node).index(parts), constant)
+    return name
