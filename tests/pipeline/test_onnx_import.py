@@ -154,7 +154,7 @@ def test_an_unsupported_operator_is_named(domain: str, tmp_path: Path) -> None:
 
 def test_an_operator_younger_than_the_converter_is_named(tmp_path: Path) -> None:
     node = helper.make_node("Mish", ["x"], ["y"])
-    with pytest.raises(ModelError, match="cannot be brought to opset 17.*Mish"):
+    with pytest.raises(ModelError, match=r"cannot be brought to opset 17.*Mish"):
         import_onnx(_graph([node], {}, tmp_path / "mish.onnx", opset=18))
 
 
