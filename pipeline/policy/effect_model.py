@@ -4,9 +4,9 @@ Latency of a plan on a target, with base latency L, changes i and s_i = L - late
 
     predicted = L - c * sum_i s_i * (share of the unit's MACs that lie outside removed blocks)
 
-c is the median of observed over predicted saving among the tried plans of most similar predicted saving,
-and 1 before there are any. A unit inside a removed block so counts for nothing, as its change is gone with
-it.
+c is the median of observed over predicted saving among the tried plans most like this one (in what blocks and
+what widths are predicted to save), and 1 before there are any. A unit inside a removed block so counts for
+nothing, as its change is gone with it.
 
 Drop of a plan, with d_i the drop of change i alone and a stage being all that works at one resolution:
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import dist
 from statistics import median
 
 from pipeline.experience import Trial
@@ -31,8 +32,8 @@ from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, PolicyContext
 
 STAGE_EXPONENT = 0.75
-# So many tried plans of similar saving correct a prediction.
-NEIGHBOURS = 5
+# So many tried plans, those most like the one asked for, correct a prediction.
+NEIGHBOURS = 3
 # Plans predicted to save less say more about noise than about the prediction.
 LEAST_SAVING = 0.05
 CORRECTION_RANGE = (0.25, 2.0)
@@ -87,17 +88,28 @@ class EffectModel:
     def latency_ms(self, state: State, target: str) -> float:
         """Predicted p50 of the INT8 export on `target`, corrected by what was observed."""
         base = self._context.base_latency_ms[target]
-        saving = self.saving_ms(state, target)
-        return max(FLOOR_SHARE * base, base - self._correction(saving, target) * saving)
+        savings = self._savings(state, target)
+        return max(FLOOR_SHARE * base, base - self._correction(savings, target) * sum(savings))
 
     def saving_ms(self, state: State, target: str) -> float:
         """Predicted saving on `target` before correction."""
-        gone = {b.name: b for b in self._context.graph.blocks if b.name in state.removed}
-        layers = {layer for block in gone.values() for layer in block.layers}
-        return sum(
-            self._part(change, target) * (1.0 if change.block else self._outside(str(change.unit), layers))
-            for change in self._parts(state)
-        )
+        return sum(self._savings(state, target))
+
+    def _savings(self, state: State, target: str) -> tuple[float, float]:
+        """What removed blocks and what narrower units are predicted to save."""
+        gone = {
+            layer
+            for block in self._context.graph.blocks
+            if block.name in state.removed
+            for layer in block.layers
+        }
+        blocks, widths = 0.0, 0.0
+        for change in self._parts(state):
+            if change.block is not None:
+                blocks += self._part(change, target)
+            else:
+                widths += self._part(change, target) * self._outside(str(change.unit), gone)
+        return blocks, widths
 
     def _is_choice(self, change: Change) -> bool:
         return change.unit is not None and change.keep_ratio in self._context.space.choices.get(
@@ -164,19 +176,19 @@ class EffectModel:
         return {layer.name: layer.macs for layer in self._context.graph.layers}
 
     @cached_property
-    def _observed(self) -> dict[str, list[tuple[float, float]]]:
-        """By target (predicted saving, observed over predicted) of every tried plan that tells."""
-        observed: dict[str, list[tuple[float, float]]] = {}
+    def _observed(self) -> dict[str, list[tuple[tuple[float, float], float]]]:
+        """By target, for every tried plan that tells: its predicted savings, observed over predicted."""
+        observed: dict[str, list[tuple[tuple[float, float], float]]] = {}
         for target, base in self._context.base_latency_ms.items():
             for trial in self._history:
-                saving = self.saving_ms(State.of(trial.plan), target)
-                if target in trial.latency_ms and saving > LEAST_SAVING * base:
-                    ratio = (base - trial.latency_ms[target]) / saving
-                    observed.setdefault(target, []).append((saving, ratio))
+                savings = self._savings(State.of(trial.plan), target)
+                if target in trial.latency_ms and sum(savings) > LEAST_SAVING * base:
+                    ratio = (base - trial.latency_ms[target]) / sum(savings)
+                    observed.setdefault(target, []).append((savings, ratio))
         return observed
 
-    def _correction(self, saving: float, target: str) -> float:
-        known = sorted(self._observed.get(target, []), key=lambda pair: abs(pair[0] - saving))[:NEIGHBOURS]
+    def _correction(self, savings: tuple[float, float], target: str) -> float:
+        known = sorted(self._observed.get(target, []), key=lambda pair: dist(pair[0], savings))[:NEIGHBOURS]
         if not known:
             return 1.0
         low, high = CORRECTION_RANGE

@@ -1,0 +1,57 @@
+"""What every experience store must do; a test class inherits it and gives a `store` fixture."""
+
+from __future__ import annotations
+
+import pytest
+
+from device_bench.errors import BadInputError
+from pipeline.experience import ExperienceStore, Trial
+from pipeline.plan import CompressionPlan, UnitChoice
+
+
+def some_trial(number: int, accuracy: float = 80.0) -> Trial:
+    return Trial(
+        number=number,
+        plan=CompressionPlan(units={"conv1": UnitChoice(keep_ratio=0.5)}, removed=("layer1.0",)),
+        origin="greedy",
+        accuracy=accuracy,
+        latency_ms={"local-litert": 0.1 + 0.2},
+        peak_memory_bytes={"local-litert": 1 << 40},
+    )
+
+
+class StoreSuite:
+    """Inherit it beside a `store` fixture that gives an empty store."""
+
+    def test_is_empty_at_first(self, store: ExperienceStore) -> None:
+        assert store.trials() == ()
+
+    def test_gives_back_what_was_added_in_order(self, store: ExperienceStore) -> None:
+        trials = tuple(some_trial(number, 80.0 + number / 3) for number in (2, 0, 1))
+        for trial in trials:
+            store.add("run", "task", trial)
+        assert store.trials() == trials
+
+    def test_finds_trials_by_run_and_by_task(self, store: ExperienceStore) -> None:
+        store.add("run-1", "task-a", some_trial(0, 1.0))
+        store.add("run-2", "task-a", some_trial(0, 2.0))
+        store.add("run-3", "task-b", some_trial(0, 3.0))
+        assert [t.accuracy for t in store.trials(run_id="run-2")] == [2.0]
+        assert [t.accuracy for t in store.trials(task_fingerprint="task-a")] == [1.0, 2.0]
+        assert store.trials(run_id="run-3", task_fingerprint="task-a") == ()
+
+    def test_adding_the_same_again_changes_nothing(self, store: ExperienceStore) -> None:
+        store.add("run", "task", some_trial(0))
+        store.add("run", "task", some_trial(0))
+        assert store.trials() == (some_trial(0),)
+
+    def test_another_trial_of_the_same_number_is_refused(self, store: ExperienceStore) -> None:
+        store.add("run", "task", some_trial(0, 80.0))
+        with pytest.raises(BadInputError, match="another trial 0"):
+            store.add("run", "task", some_trial(0, 81.0))
+        assert store.trials() == (some_trial(0, 80.0),)
+
+    def test_keeps_infinite_and_absent_figures(self, store: ExperienceStore) -> None:
+        trial = some_trial(0).model_copy(update={"latency_ms": {"a": float("inf")}})
+        store.add("run", "task", trial)
+        assert store.trials() == (trial,)
