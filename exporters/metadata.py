@@ -31,7 +31,7 @@ def read_metadata(path: Path) -> ArtifactMetadata:
 
 def _from_onnx(path: Path, content: bytes) -> str | None:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     from exporters.onnx_graph import METADATA_KEY
 

@@ -13,15 +13,38 @@ METADATA_KEY = "edgeloop"
 # Operators for which ONNX Runtime's CPU provider has integer kernels, and those that only move integers.
 # LayerNormalization is left out: QDQ around it adds conversions and it runs in float all the same.
 INTEGER_OPERATORS = (
-    "Conv ConvTranspose Gemm MatMul Add Mul Relu Clip LeakyRelu Sigmoid MaxPool AveragePool GlobalAveragePool "
-    "Concat Split Pad Resize Reshape Transpose Squeeze Unsqueeze Flatten Slice Gather Where"
-).split()
+    *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid"),
+    *(
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "Concat",
+        "Split",
+        "Pad",
+        "Resize",
+        "Reshape",
+        "Transpose",
+    ),
+    *("Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather", "Where"),
+)
 # Not asked for, yet fused where its neighbours leave it between a DequantizeLinear and a QuantizeLinear.
 FUSED_OPERATORS = frozenset([*INTEGER_OPERATORS, "Softmax"])
 # Operators that move or describe values and compute nothing: staying float costs no accuracy.
 MOVES = frozenset(
-    "QuantizeLinear DequantizeLinear Constant ConstantOfShape Identity Shape Size Cast CastLike Reshape Transpose "
-    "Flatten Squeeze Unsqueeze Slice Split Gather GatherND Concat Expand Tile Pad Range".split()
+    (
+        *(
+            "QuantizeLinear",
+            "DequantizeLinear",
+            "Constant",
+            "ConstantOfShape",
+            "Identity",
+            "Shape",
+            "Size",
+            "Cast",
+        ),
+        *("CastLike", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather"),
+        *("GatherND", "Concat", "Expand", "Tile", "Pad", "Range"),
+    )
 )
 
 

@@ -21,7 +21,7 @@ CALIBRATION_BATCH = 32
 
 
 def quantize_int8(model: Any, calibration: np.ndarray) -> Any:
-    """An INT8 copy of a float model: QDQ, int8 weights symmetric per channel, uint8 activations, min-max ranges.
+    """An INT8 copy of a float model: QDQ, int8 weights per channel, uint8 activations, min-max ranges.
 
     Activations are uint8 because ONNX Runtime's x86 provider has fused kernels (QLinearConv, QLinearAdd) for
     uint8 activations with int8 weights; with int8 activations it leaves most of the graph in float. On a
@@ -70,8 +70,8 @@ def _preprocessed(model: Any) -> Any:
     import onnx
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    # quant_pre_process would also run ONNX Runtime's own fusions; after `simplify` they changed neither a node
-    # nor the latency of any model here, so shapes are inferred and the model is marked as prepared.
+    # quant_pre_process would also run ONNX Runtime's own fusions; after `simplify` they changed neither node
+    # nor latency of a ResNet-20, so shapes are inferred and the model is marked as prepared.
     prepared = onnx.shape_inference.infer_shapes(model)
     add_pre_process_metadata(prepared)
     return prepared

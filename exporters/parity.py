@@ -8,15 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from device_bench.protocol import BenchRequest, Failure, RuntimeName
-from exporters.base import Artifact
+from device_bench.protocol import Failure
+from exporters.base import Artifact, Layout
 from pipeline.errors import ExportError
 from pipeline.result import Parity
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
-Predict = Callable[[BenchRequest, np.ndarray], np.ndarray | Failure]
+Predict = Callable[[np.ndarray], np.ndarray | Failure]
 
-RUNTIMES = {"onnx": RuntimeName.ONNXRUNTIME, "tflite": RuntimeName.LITERT}
 TORCH_BATCH = 256
 
 
@@ -58,15 +57,15 @@ def check_parity(
         inputs: preprocessed held-out samples, float32 [n, *input_shape], channels first.
         labels: what is to be predicted, [n].
         metric: (outputs [n, ...], labels [n]) → figure.
-        predict: runs an artifact in its runtime, as `device_bench.local.predict` does.
+        predict: runs the artifact in its runtime: float32 [n, ...] in the artifact's layout → its outputs,
+            or the failure that a bench gave back.
         tolerance: how far they may differ.
 
     Raises:
         ParityError: they differ by more, or the artifact does not run; with figures or the runtime's words.
     """
     expected = _torch_outputs(module, inputs)
-    fed = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1) if artifact.input_layout == "NHWC" else inputs)
-    got = predict(BenchRequest(path=artifact.path, runtime=RUNTIMES[artifact.format]), fed.astype(np.float32))
+    got = predict(to_layout(inputs, artifact.input_layout))
     if isinstance(got, Failure):
         raise ParityError(f"{artifact.path} does not run ({got.kind.value}): {got.message}")
     if got.shape != expected.shape:
@@ -82,6 +81,12 @@ def check_parity(
     )
     _judge(artifact, parity, float(np.abs(expected).max()), tolerance)
     return parity
+
+
+def to_layout(inputs: np.ndarray, layout: Layout) -> np.ndarray:
+    """Samples [n, *input_shape], channels first, as contiguous float32 in an artifact's layout."""
+    moved = inputs.transpose(0, 2, 3, 1) if layout == "NHWC" else inputs
+    return np.ascontiguousarray(moved, np.float32)
 
 
 def _torch_outputs(module: torch.nn.Module, inputs: np.ndarray) -> np.ndarray:
@@ -106,7 +111,7 @@ def _judge(artifact: Artifact, parity: Parity, largest: float, tolerance: Tolera
         allowed = tolerance.float_error * max(1.0, largest)
         if not parity.max_error <= allowed:
             raise ParityError(
-                f"{artifact.path} differs from torch by {parity.max_error:.3g} at most; {allowed:.3g} is allowed. "
+                f"{artifact.path} differs from torch by {parity.max_error:.3g}; at most {allowed:.3g} is allowed. "
                 "The export computes something else: report it with the model"
             )
         return
@@ -114,6 +119,7 @@ def _judge(artifact: Artifact, parity: Parity, largest: float, tolerance: Tolera
     drop = drop if tolerance.higher_is_better else -drop
     if not drop <= tolerance.int8_drop:
         raise ParityError(
-            f"{artifact.path} has {parity.metric_artifact:.4g} where torch has {parity.metric_torch:.4g}; at most "
-            f"{tolerance.int8_drop:g} worse is allowed. Give more calibration samples, or keep this model in float"
+            f"{artifact.path} has {parity.metric_artifact:.4g} where torch has {parity.metric_torch:.4g}; "
+            f"at most {tolerance.int8_drop:g} worse is allowed. Give more calibration samples, or keep this "
+            "model in float"
         )

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 # What these libraries say on every use, whatever the model.
 CHATTER = re.compile(
     r"WARNING: All log messages before absl|[IW]0000 |INFO: (Created TensorFlow|Applying|Initialized)|"
-    r"VERBOSE: |Applying Transformations|.*torchao|.*oneDNN custom operations|[IW]\d{4} .*torch/|.*FutureWarning|"
+    r"VERBOSE: |Applying Transformations|.*torchao|.*oneDNN custom operations|[IW]\d{4} .*torch/|"
+    r".*FutureWarning|"
     r"\s+(return cls\.__new__|warnings\.warn)|\s*$"
 )
 # They log through Python too, before anybody has configured a handler.
@@ -87,7 +88,9 @@ def _streams_led_to(originals: dict[int, int]) -> Iterator[None]:
         if stream is None or number not in originals or _descriptor(stream) != number:
             continue
         stream.flush()
-        twin = open(originals[number], "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
+        twin = open(  # noqa: SIM115 -- closed below
+            originals[number], "w", buffering=1, encoding="utf-8", errors="replace", closefd=False
+        )
         replaced[name] = (stream, twin)
         setattr(sys, name, twin)
     try:

@@ -41,7 +41,7 @@ def record(module: nn.Module, example: torch.Tensor) -> tuple[dict[str, tuple[Ca
     return {name: tuple(calls) for name, calls in recorder.calls.items()}, output
 
 
-class _Recorder(TorchFunctionMode):
+class _Recorder(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped to us
     """Notes every torch function called from Python, under the module that is running."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class _Recorder(TorchFunctionMode):
 
 def _numbers(value: Any) -> Iterator[float]:
     """Numbers in nested arguments, in order; tensors are passed over."""
-    if isinstance(value, bool) or isinstance(value, torch.Tensor):
+    if isinstance(value, bool | torch.Tensor):
         return
     if isinstance(value, int | float):
         yield value

@@ -45,7 +45,7 @@ def unpack(content: bytes | bytearray) -> Any:
 
 def pack(model: Any) -> bytes:
     """A file's bytes of a `ModelT`."""
-    import flatbuffers
+    import flatbuffers  # type: ignore[import-untyped]
 
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), FILE_IDENTIFIER)

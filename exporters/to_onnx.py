@@ -22,6 +22,12 @@ OUTPUT_NAME = "output"
 # Seven: a batch of 1 would be taken for a constant, and 7 is no width, head count or kernel size.
 TRACE_BATCH = 7
 
+# How the exporters' errors name an operator, and how they say that it is unknown to them.
+OPERATOR = re.compile(r"\b[a-z_]\w*(?:::|\.)\w+\.\w+|\baten[.:]+\w+")
+UNSUPPORTED = re.compile(
+    r"(?i)no .*function found|lowering not found|not supported|unsupported|not implemented"
+)
+
 
 class OnnxExporter:
     """Writes ONNX artifacts with a dynamic batch dimension, each in one self-contained file."""
@@ -101,14 +107,8 @@ def explain(form: str, module: torch.nn.Module, error: BaseException) -> str:
     said = "\n".join(causes)
     # The innermost cause speaks of the operator; the outer ones list what was tried.
     for words in reversed(causes):
-        operator = re.search(
-            r"(?:aten|torchvision|prims|quantized_decomposed|[a-z_]\w*)[.:]{1,2}\w+(?:\.\w+)?", words
-        )
-        unsupported = re.search(
-            r"(?i)no .*function found|no lowering|not supported|unsupported|not implemented|Lowering not found",
-            words,
-        )
-        if operator and unsupported:
+        operator = OPERATOR.search(words)
+        if operator and UNSUPPORTED.search(words):
             return (
                 f"operator {operator.group(0)} of {type(module).__name__} has no {form} form; "
                 "replace it in the model by operators that have one"

@@ -2,9 +2,9 @@
 
 A dynamo export costs seconds and its graph depends only on the module's code. A structurally pruned copy runs
 the same code with other widths, so the graph is kept and what differs is put into it: weights (initializers
-bear torch's names), and the few numbers that follow from widths (groups of a depthwise convolution, the amount
-a shortcut pads, the sizes of a reshape), which running the copy once under a recorder tells. What comes
-out is compared with torch before anybody gets it.
+bear torch's names), and the few numbers that follow from widths (groups of a depthwise convolution, what a
+shortcut pads, the sizes of a reshape), which running the copy once under a recorder tells. What comes out is
+compared with torch before anybody gets it.
 """
 
 from __future__ import annotations
