@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import dist
+from math import dist, isfinite
 from statistics import median
 
 from pipeline.experience import Trial
@@ -31,7 +31,9 @@ from pipeline.graph import ModelGraph
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, PolicyContext
 
-STAGE_EXPONENT = 0.75
+# Fitted to 26 random combinations of removed blocks and halved widths of a ResNet-20 on CIFAR-10: the median
+# of observed over predicted drop is 1.0 and their rank correlation 0.94 (plain sums: 1.4, in one stage 1.7).
+STAGE_EXPONENT = 0.65
 # So many tried plans, those most like the one asked for, correct a prediction.
 NEIGHBOURS = 3
 # Plans predicted to save less say more about noise than about the prediction.
@@ -55,6 +57,10 @@ class State:
         return cls(keep, frozenset(plan.removed))
 
 
+# A unit and its keep ratio, or a block and None: what a `Change` says, quicker to look up.
+Part = tuple[str, float | None]
+
+
 class EffectModel:
     """Predicts drop and latency of states from a context's effects and what was tried.
 
@@ -67,22 +73,27 @@ class EffectModel:
         self._context = context
         self._history = history
         self._stages = _stages(context.graph)
-        self._forced: dict[Change, State] = {}
-        self._own: dict[tuple[Change, str], float] = {}
+        self._effects = {
+            _part_of(change): effect
+            for change, effect in context.effects.items()
+            if isfinite(effect.accuracy)
+        }
+        self._own: dict[tuple[Part, str], float] = {}
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:
         """The probed changes that the space allows, in a fixed order."""
         space = self._context.space
-        allowed = [c for c in self._context.effects if c.block in space.removable or self._is_choice(c)]
+        probed = [change for change in self._context.effects if _part_of(change) in self._effects]
+        allowed = [c for c in probed if c.block in space.removable or self._is_choice(c)]
         return tuple(sorted(allowed, key=lambda c: (c.block or "", c.unit or "", -(c.keep_ratio or 0.0))))
 
     def drop(self, state: State) -> float:
         """Predicted drop before recovery, in points of the metric, never below 0."""
         stages: dict[object, float] = {}
-        for change in self._parts(state):
-            stage = self._stages[change.block or str(change.unit)]
-            stages[stage] = stages.get(stage, 0.0) + max(0.0, self._part(change, "")) ** STAGE_EXPONENT
+        for part in self._parts(state):
+            stage = self._stages[part[0]]
+            stages[stage] = stages.get(stage, 0.0) + max(0.0, self._part(part, "")) ** STAGE_EXPONENT
         return float(sum(total ** (1.0 / STAGE_EXPONENT) for total in stages.values()))
 
     def latency_ms(self, state: State, target: str) -> float:
@@ -97,18 +108,13 @@ class EffectModel:
 
     def _savings(self, state: State, target: str) -> tuple[float, float]:
         """What removed blocks and what narrower units are predicted to save."""
-        gone = {
-            layer
-            for block in self._context.graph.blocks
-            if block.name in state.removed
-            for layer in block.layers
-        }
+        gone = frozenset().union(*(self._block_layers[name] for name in state.removed))
         blocks, widths = 0.0, 0.0
-        for change in self._parts(state):
-            if change.block is not None:
-                blocks += self._part(change, target)
+        for name, keep in self._parts(state):
+            if keep is None:
+                blocks += self._part((name, keep), target)
             else:
-                widths += self._part(change, target) * self._outside(str(change.unit), gone)
+                widths += self._part((name, keep), target) * self._outside(name, gone)
         return blocks, widths
 
     def _is_choice(self, change: Change) -> bool:
@@ -116,14 +122,14 @@ class EffectModel:
             change.unit, ()
         )
 
-    def _parts(self, state: State) -> list[Change]:
+    def _parts(self, state: State) -> list[Part]:
         """The single changes that make up a state; a width not probed goes by the nearest that was."""
-        parts = [Change(block=name) for name in sorted(state.removed)]
+        parts: list[Part] = [(name, None) for name in sorted(state.removed) if (name, None) in self._effects]
         for name, keep in sorted(state.keep.items()):
             ratio = self._nearest_probed(name, keep)
             if ratio is not None:
-                parts.append(Change(unit=name, keep_ratio=ratio))
-        return [part for part in parts if part in self._context.effects]
+                parts.append((name, ratio))
+        return parts
 
     def _nearest_probed(self, unit: str, keep: float) -> float | None:
         probed = self._probed.get(unit, ())
@@ -132,48 +138,54 @@ class EffectModel:
     @cached_property
     def _probed(self) -> dict[str, tuple[float, ...]]:
         probed: dict[str, tuple[float, ...]] = {}
-        for change in self._context.effects:
-            if change.unit is not None and change.keep_ratio is not None:
-                probed[change.unit] = (*probed.get(change.unit, ()), change.keep_ratio)
+        for name, keep in self._effects:
+            if keep is not None:
+                probed[name] = (*probed.get(name, ()), keep)
         return probed
 
-    def _part(self, change: Change, target: str) -> float:
-        """What `change` itself saves on `target`, or drops where `target` is "".
+    def _part(self, part: Part, target: str) -> float:
+        """What one change itself saves on `target`, or drops where `target` is "".
 
         A change to a linked unit was measured with what it forces on others; their parts are taken off.
         """
-        key = (change, target)
+        key = (part, target)
         if key not in self._own:
-            effect = self._context.effects[change]
+            effect = self._effects[part]
             if target:
-                whole = self._context.base_latency_ms[target] - effect.latency_ms[target]
+                base = self._context.base_latency_ms[target]
+                # What could not be measured on a target counts as saving nothing there.
+                whole = base - effect.latency_ms.get(target, base)
             else:
                 whole = self._context.drop(effect.accuracy)
             # Units that force each other share what was measured; the first one asked for has it all.
             self._own[key] = 0.0
-            others = [part for part in self._parts(self._forced_by(change)) if part.unit != change.unit]
-            self._own[key] = (
-                whole if change.block else max(0.0, whole - sum(self._part(o, target) for o in others))
-            )
+            others = sum(self._part(other, target) for other in self._forced_by(part))
+            self._own[key] = whole if part[1] is None else max(0.0, whole - others)
         return self._own[key]
 
-    def _forced_by(self, change: Change) -> State:
-        if change.block is not None:
-            return State({}, frozenset())
-        if change not in self._forced:
-            plan = self._context.space.plan({str(change.unit): float(change.keep_ratio or 1.0)})
-            self._forced[change] = State.of(plan)
-        return self._forced[change]
+    def _forced_by(self, part: Part) -> list[Part]:
+        """What a change to a linked unit changes along."""
+        name, keep = part
+        if keep is None or not self._context.space.is_linked(name):
+            return []
+        state = State.of(self._context.space.plan({name: keep}))
+        return [other for other in self._parts(state) if other[0] != name]
 
-    def _outside(self, unit: str, gone_layers: set[str]) -> float:
-        macs = {name: self._layer_macs.get(name, 0) for name in self._context.graph.unit_by_name[unit].layers}
+    def _outside(self, unit: str, gone_layers: frozenset[str]) -> float:
+        """The share of a unit's MACs that is not in the layers gone."""
+        macs = self._unit_macs[unit]
         total = sum(macs.values())
         left = sum(count for name, count in macs.items() if name not in gone_layers)
         return left / total if total else 1.0
 
     @cached_property
-    def _layer_macs(self) -> dict[str, int]:
-        return {layer.name: layer.macs for layer in self._context.graph.layers}
+    def _unit_macs(self) -> dict[str, dict[str, int]]:
+        macs = {layer.name: layer.macs for layer in self._context.graph.layers}
+        return {u.name: {name: macs.get(name, 0) for name in u.layers} for u in self._context.graph.units}
+
+    @cached_property
+    def _block_layers(self) -> dict[str, frozenset[str]]:
+        return {block.name: frozenset(block.layers) for block in self._context.graph.blocks}
 
     @cached_property
     def _observed(self) -> dict[str, list[tuple[tuple[float, float], float]]]:
@@ -193,6 +205,10 @@ class EffectModel:
             return 1.0
         low, high = CORRECTION_RANGE
         return min(high, max(low, median(ratio for _, ratio in known)))
+
+
+def _part_of(change: Change) -> Part:
+    return (change.block, None) if change.block is not None else (str(change.unit), change.keep_ratio)
 
 
 def _stages(graph: ModelGraph) -> dict[str, int]:

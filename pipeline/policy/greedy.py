@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from math import log, sqrt
+from math import isfinite, log, sqrt
 from statistics import median
 from typing import TypeVar
 
@@ -184,6 +184,7 @@ def _recovered_share(context: PolicyContext, history: Sequence[Trial]) -> float:
         for trial in history
         if trial.accuracy is not None
         and trial.accuracy_recovered is not None
+        and isfinite(trial.accuracy_recovered)
         and context.drop(trial.accuracy) > LEAST_DROP
     ]
     return median(shares) if shares else RECOVERED_SHARE
@@ -191,9 +192,9 @@ def _recovered_share(context: PolicyContext, history: Sequence[Trial]) -> float:
 
 def _final_drop(context: PolicyContext, trial: Trial, recovered_share: float) -> float | None:
     """The drop after recovery, expected where it was not tried; None for a failed trial."""
-    if trial.accuracy_recovered is not None:
+    if trial.accuracy_recovered is not None and isfinite(trial.accuracy_recovered):
         return context.drop(trial.accuracy_recovered)
-    if trial.accuracy is None or trial.failure is not None:
+    if trial.accuracy is None or trial.failure is not None or not isfinite(trial.accuracy):
         return None
     return context.drop(trial.accuracy) * (1.0 - recovered_share)
 

@@ -6,7 +6,7 @@ Bergstra et al., NeurIPS 2011; for several objectives Ozaki et al., GECCO 2020.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
+from math import isfinite, log
 from typing import Any
 
 from device_bench.errors import MissingExtraError
@@ -70,7 +70,7 @@ def _study(context: PolicyContext, history: Sequence[Trial]) -> Any:
 def _values(context: PolicyContext, trial: Trial) -> tuple[float, float] | None:
     """Drop before recovery and the mean logarithm of latency over plain INT8's; None if it failed."""
     speedups = [context.speedup(trial, target.name) for target in context.targets]
-    if trial.failure is not None or trial.accuracy is None:
+    if trial.failure is not None or trial.accuracy is None or not isfinite(trial.accuracy):
         return None
     measured = [speedup for speedup in speedups if speedup is not None]
     if len(measured) < len(speedups):

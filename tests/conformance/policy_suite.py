@@ -86,6 +86,10 @@ class PolicySuite:
         policy = load_policy(self.name)
         plans = policy.propose(context, [], 4)
         history = [failed(try_plan(context, plan, i, self.name)) for i, plan in enumerate(plans)]
+        diverged = {"accuracy": float("nan"), "accuracy_recovered": float("nan")}
+        history.append(
+            try_plan(context, context.space.uniform(0.5), 4, "uniform").model_copy(update=diverged)
+        )
         more = policy.propose(context, history, 4)
         assert len(more) == 4
         assert not {shape_of(plan) for plan in more} & {shape_of(plan) for plan in plans}

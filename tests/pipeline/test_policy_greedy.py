@@ -99,6 +99,18 @@ def test_changes_that_make_it_slower_are_never_taken(context: PolicyContext) -> 
     assert [plan for plan in plans if worse.block in plan.removed] == []
 
 
+@pytest.mark.parametrize(
+    "spoilt", [{"accuracy": float("nan")}, {"latency_ms": {}}], ids=["no accuracy", "no latency"]
+)
+def test_a_change_whose_probe_failed_is_left_alone(context: PolicyContext, spoilt: dict[str, object]) -> None:
+    failed = Change(block=context.space.removable[0])
+    effect = context.effects[failed].model_copy(update=spoilt)
+    changed = replace(context, effects={**context.effects, failed: effect})
+    plans = load_policy("greedy").propose(changed, [], 40)
+    assert len(plans) > 20
+    assert [plan for plan in plans if failed.block in plan.removed] == []
+
+
 def test_single_changes_are_predicted_as_measured(context: PolicyContext) -> None:
     model = EffectModel(context)
     for change in model.changes:
