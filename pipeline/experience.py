@@ -148,36 +148,29 @@ class ExperienceStore:
             Base.metadata.create_all(self._engine)
 
     def add(self, run_id: str, task_fingerprint: str, trial: Trial) -> None:
-        """Store a trial; storing the very same again changes nothing.
+        """Store a trial. It takes the place of an earlier record of that number, made before recovery.
 
         Raises:
-            BadInputError: the run has another trial of that number, or the store cannot be written.
+            BadInputError: a run of that name is there with another task, or the store cannot be written.
         """
-        payload = trial.model_dump_json()
         with self._explained(), self._session() as session:
             row = session.scalar(self._sa.select(self._row).filter_by(run_id=run_id, number=trial.number))
-            if row is not None:
-                if (row.payload, row.task_fingerprint) == (payload, task_fingerprint):
-                    return
+            if row is None:
+                row = self._row(run_id=run_id, number=trial.number, task_fingerprint=task_fingerprint)
+                session.add(row)
+            elif row.task_fingerprint != task_fingerprint:
                 raise BadInputError(
-                    f"run {run_id} has another trial {trial.number} in {self.where}; a trial is stored once: "
-                    "give it the next number"
+                    f"run {run_id} in {self.where} is of task {row.task_fingerprint}, and trial {trial.number} "
+                    f"of task {task_fingerprint}; give this run another name"
                 )
-            session.add(
-                self._row(
-                    task_fingerprint=task_fingerprint,
-                    run_id=run_id,
-                    number=trial.number,
-                    plan_id=trial.plan.plan_id,
-                    payload=payload,
-                    schema_version=trial.schema_version,
-                    created_at=self._clock(),
-                )
-            )
+            row.plan_id = trial.plan.plan_id
+            row.payload = trial.model_dump_json()
+            row.schema_version = trial.schema_version
+            row.created_at = self._clock()
             session.commit()
 
     def trials(self, run_id: str | None = None, task_fingerprint: str | None = None) -> tuple[Trial, ...]:
-        """Trials in the order they were stored, of one run or task where asked.
+        """Trials in the order they were first stored, of one run or task where asked.
 
         Raises:
             BadInputError: a stored trial cannot be read.

@@ -40,7 +40,7 @@ class Effect(Record):
     """
 
     accuracy: float
-    latency_ms: dict[str, float]
+    latency_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True)

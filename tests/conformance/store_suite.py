@@ -45,10 +45,17 @@ class StoreSuite:
         store.add("run", "task", some_trial(0))
         assert store.trials() == (some_trial(0),)
 
-    def test_another_trial_of_the_same_number_is_refused(self, store: ExperienceStore) -> None:
-        store.add("run", "task", some_trial(0, 80.0))
-        with pytest.raises(BadInputError, match="another trial 0"):
-            store.add("run", "task", some_trial(0, 81.0))
+    def test_a_later_record_of_a_trial_takes_its_place(self, store: ExperienceStore) -> None:
+        for number in range(3):
+            store.add("run", "task", some_trial(number))
+        recovered = some_trial(1).model_copy(update={"accuracy_recovered": 86.0})
+        store.add("run", "task", recovered)
+        assert store.trials() == (some_trial(0), recovered, some_trial(2))
+
+    def test_a_run_of_another_task_is_not_overwritten(self, store: ExperienceStore) -> None:
+        store.add("run", "task-a", some_trial(0, 80.0))
+        with pytest.raises(BadInputError, match="run run .* is of task task-a"):
+            store.add("run", "task-b", some_trial(0, 81.0))
         assert store.trials() == (some_trial(0, 80.0),)
 
     def test_keeps_infinite_and_absent_figures(self, store: ExperienceStore) -> None:
