@@ -160,8 +160,8 @@ class ExperienceStore:
                 session.add(row)
             elif row.task_fingerprint != task_fingerprint:
                 raise BadInputError(
-                    f"run {run_id} in {self.where} is of task {row.task_fingerprint}, and trial {trial.number} "
-                    f"of task {task_fingerprint}; give this run another name"
+                    f"run {run_id} in {self.where} is of task {row.task_fingerprint}, and trial "
+                    f"{trial.number} of task {task_fingerprint}; give this run another name"
                 )
             row.plan_id = trial.plan.plan_id
             row.payload = trial.model_dump_json()

@@ -54,7 +54,7 @@ class StoreSuite:
 
     def test_a_run_of_another_task_is_not_overwritten(self, store: ExperienceStore) -> None:
         store.add("run", "task-a", some_trial(0, 80.0))
-        with pytest.raises(BadInputError, match="run run .* is of task task-a"):
+        with pytest.raises(BadInputError, match=r"run run .* is of task task-a"):
             store.add("run", "task-b", some_trial(0, 81.0))
         assert store.trials() == (some_trial(0, 80.0),)
 
