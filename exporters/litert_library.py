@@ -57,16 +57,11 @@ def convert(module: torch.nn.Module, example: torch.Tensor) -> bytes:
     pictures = example.ndim == 4
     wrapped = library.to_channel_last_io(module, args=[0]) if pictures else module
     sample = example.permute(0, 2, 3, 1).contiguous() if pictures else example
-    failure: Exception | None = None
-    content = b""
-    with captured_output() as captured, torch.no_grad():
-        try:
-            content = bytes(library.convert(wrapped.eval(), (sample,)).model_content())
-        except Exception as error:
-            failure = error
-    if failure is not None:
-        raise ConversionError(captured.text) from failure
-    return content
+    try:
+        with captured_output() as captured, torch.no_grad():
+            return bytes(library.convert(wrapped.eval(), (sample,)).model_content())
+    except Exception as error:
+        raise ConversionError(captured.said()) from error
 
 
 class ConversionError(Exception):

@@ -111,8 +111,8 @@ def _judge(artifact: Artifact, parity: Parity, largest: float, tolerance: Tolera
         allowed = tolerance.float_error * max(1.0, largest)
         if not parity.max_error <= allowed:
             raise ParityError(
-                f"{artifact.path} differs from torch by {parity.max_error:.3g}; at most {allowed:.3g} is allowed. "
-                "The export computes something else: report it with the model"
+                f"{artifact.path} differs from torch by {parity.max_error:.3g}; at most {allowed:.3g} is "
+                "allowed. The export computes something else: report it with the model"
             )
         return
     drop = parity.metric_torch - parity.metric_artifact

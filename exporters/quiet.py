@@ -1,8 +1,9 @@
-"""Keeps the chatter of native libraries off the screen without losing anybody else's words.
+"""Keeps the chatter of heavy libraries off the screen without losing anybody else's words.
 
-TensorFlow's and LiteRT's native code writes to file descriptor 2 whatever Python's logging says. For as long
-as such a library works the descriptor leads to a file; `sys.stdout` and `sys.stderr` keep leading to the
-screen, so a live display goes on. Lines that are no known chatter are shown afterwards.
+TensorFlow's and LiteRT's native code writes to file descriptor 2 whatever Python's logging says, and torch's
+exporter prints graphs to `sys.stderr`. While such a library works, the descriptors lead to a file, and so do
+`sys.stdout` and `sys.stderr` for the thread that works; other threads (a live display) still reach the
+screen. Lines that are no known chatter are shown afterwards.
 """
 
 from __future__ import annotations
@@ -17,34 +18,34 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any, TextIO
 
 # What these libraries say on every use, whatever the model.
 CHATTER = re.compile(
     r"WARNING: All log messages before absl|[IW]0000 |INFO: (Created TensorFlow|Applying|Initialized)|"
     r"VERBOSE: |Applying Transformations|.*torchao|.*oneDNN custom operations|[IW]\d{4} .*torch/|"
-    r".*FutureWarning|"
-    r"\s+(return cls\.__new__|warnings\.warn)|\s*$"
+    r".*FutureWarning|\s+(return cls\.__new__|warnings\.warn)|\s*$"
 )
 # They log through Python too, before anybody has configured a handler.
-CHATTY_LOGGERS = ("torchao", "torch.utils._pytree", "absl", "jax")
+CHATTY_LOGGERS = ("torchao", "torch.utils._pytree", "torch.onnx", "absl", "jax", "onnxscript", "onnx_ir")
 # Descriptors belong to the process: two captures at a time would restore each other's.
 _LOCK = threading.RLock()
 
 
 @dataclass
 class Captured:
-    """What was written to the descriptors; filled when the block ends."""
+    """What was written; filled when the block ends."""
 
     text: str = ""
 
+    def said(self, lines: int = 20) -> str:
+        """The last lines that are no chatter."""
+        return "\n".join([line for line in self.text.splitlines() if not CHATTER.match(line)][-lines:])
+
 
 @contextmanager
-def captured_output(streams: bool = False) -> Iterator[Captured]:
-    """Divert descriptors 1 and 2 within the block, for this process; warnings are not shown either.
-
-    Args:
-        streams: divert `sys.stdout` and `sys.stderr` too; for a library that draws progress there, and for
-            moments only, because a live display would stand still.
+def captured_output() -> Iterator[Captured]:
+    """Divert what this thread prints and what native code writes within the block; warnings are not shown.
 
     Yields:
         what collects the text. It is complete after the block, also when the block raised.
@@ -56,50 +57,72 @@ def captured_output(streams: bool = False) -> Iterator[Captured]:
             logger = logging.getLogger(name)
             stack.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
-        originals = {number: os.dup(number) for number in (1, 2)}
+        failed = True
         try:
-            with _streams_led_to({} if streams else originals):
-                for number in originals:
-                    os.dup2(file.fileno(), number)
-                try:
-                    yield captured
-                finally:
-                    for stream in (sys.__stdout__, sys.__stderr__):
-                        if stream is not None:
-                            stream.flush()
-                    for number, original in originals.items():
-                        os.dup2(original, number)
+            with _diverted(file.fileno()):
+                yield captured
+            failed = False
+        finally:
             file.seek(0)
             captured.text = file.read().decode(errors="replace")
-            rest = [line for line in captured.text.splitlines() if not CHATTER.match(line)]
-            if rest and sys.exc_info()[0] is None:
-                os.write(2, ("\n".join(rest) + "\n").encode())
-        finally:
-            for original in originals.values():
-                os.close(original)
+        rest = captured.said(lines=1000)
+        if rest and not failed:
+            os.write(2, f"{rest}\n".encode())
 
 
 @contextmanager
-def _streams_led_to(originals: dict[int, int]) -> Iterator[None]:
-    """Let `sys.stdout` and `sys.stderr` write to these descriptors, where they wrote to 1 and 2."""
-    replaced = {}
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None or number not in originals or _descriptor(stream) != number:
-            continue
-        stream.flush()
-        twin = open(  # noqa: SIM115 -- closed below
-            originals[number], "w", buffering=1, encoding="utf-8", errors="replace", closefd=False
-        )
-        replaced[name] = (stream, twin)
-        setattr(sys, name, twin)
-    try:
+def _diverted(sink: int) -> Iterator[None]:
+    """Lead descriptors 1 and 2, and this thread's standard streams, to the descriptor `sink`."""
+    numbers = {"stdout": 1, "stderr": 2}
+    with ExitStack() as stack:
+        written = stack.enter_context(os.fdopen(os.dup(sink), "w", buffering=1, encoding="utf-8"))
+        originals = {}
+        for name, number in numbers.items():
+            stream = getattr(sys, name)
+            if stream is not None:
+                stream.flush()
+            originals[number] = os.dup(number)
+            stack.callback(os.close, originals[number])
+        for name, number in numbers.items():
+            stream = getattr(sys, name)
+            if stream is None:
+                continue
+            screen = stream
+            if _descriptor(stream) == number:
+                # Descriptor 2 will lead elsewhere: other threads write to its duplicate.
+                screen = stack.enter_context(
+                    os.fdopen(os.dup(originals[number]), "w", buffering=1, encoding="utf-8", errors="replace")
+                )
+            split = _SplitByThread(written, screen)
+            setattr(sys, name, split)
+            stack.callback(_restore, name, split, stream)
+        for number, original in originals.items():
+            os.dup2(sink, number)
+            stack.callback(os.dup2, original, number)
         yield
-    finally:
-        for name, (stream, twin) in replaced.items():
-            if getattr(sys, name) is twin:
-                setattr(sys, name, stream)
-            twin.close()
+
+
+def _restore(name: str, split: object, stream: TextIO) -> None:
+    # Somebody else may have put a stream of their own there meanwhile; it is theirs to take away.
+    if getattr(sys, name) is split:
+        setattr(sys, name, stream)
+
+
+class _SplitByThread:
+    """A text stream that leads the thread which made it to one stream and all others to another."""
+
+    def __init__(self, own: TextIO, others: TextIO) -> None:
+        self._thread = threading.get_ident()
+        self._own = own
+        self._others = others
+
+    def write(self, text: str) -> int:
+        """Write where this thread's words belong."""
+        stream = self._own if threading.get_ident() == self._thread else self._others
+        return stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._others, name)
 
 
 def _descriptor(stream: object) -> int:

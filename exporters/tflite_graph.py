@@ -95,14 +95,16 @@ def float_operators(model: Any) -> tuple[str, ...]:
     for operator, kind in zip(graph.operators, operator_names(model), strict=True):
         if kind in ("QUANTIZE", "DEQUANTIZE"):
             continue
-        if any(graph.tensors[index].type == schema().TensorType.FLOAT32 for index in operator.outputs):
+        touched = [int(index) for index in [*operator.inputs, *operator.outputs] if index >= 0]
+        if any(graph.tensors[index].type == schema().TensorType.FLOAT32 for index in touched):
             stayed.append(f"{short_name(graph.tensors[operator.outputs[0]].name)} ({kind})")
     return tuple(stayed)
 
 
 def short_name(name: bytes) -> str:
     """The last module in a tensor's name; converters write the whole path of classes before it."""
-    return name.decode(errors="replace").rstrip(";0123456789").split("/")[-1] or name.decode(errors="replace")
+    first = name.decode(errors="replace").split(";")[0]
+    return first.split("/")[-1] or first
 
 
 def set_metadata_(model: Any, metadata: ArtifactMetadata) -> None:

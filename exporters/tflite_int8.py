@@ -27,22 +27,16 @@ def quantize_int8(content: bytes, calibration: np.ndarray) -> bytes:
     if len(calibration) == 0:
         raise ExportError("INT8 needs calibration samples; got none: give at least one, better 256")
     library = quantizer()
-    failure: Exception | None = None
-    quantized = b""
     ranges = activation_ranges(content, calibration)
-    with captured_output(streams=True) as captured:
-        try:
+    try:
+        with captured_output() as captured:
             worker = library.quantizer.Quantizer(bytearray(content))
             worker.load_quantization_recipe(library.recipe.static_wi8_ai8())
             result = worker.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
-            quantized = bytes(result.quantized_model)
-        except Exception as error:
-            failure = error
-    if failure is not None:
-        raise ExportError(
-            f"ai-edge-quantizer could not quantize the model: {failure}\n{captured.text}".strip()
-        ) from failure
-    return quantized
+            return bytes(result.quantized_model)
+    except Exception as error:
+        message = f"ai-edge-quantizer could not quantize the model: {error}\n{captured.said()}"
+        raise ExportError(message.strip()) from error
 
 
 def activation_ranges(content: bytes, calibration: np.ndarray) -> Ranges:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from device_bench.errors import MissingExtraError
 from exporters.base import Artifact, ArtifactMetadata, Precision, input_layout, sha256_of
 from exporters.onnx_graph import float_operators, set_metadata_, simplify, tensor_infos
 from exporters.onnx_int8 import quantize_int8
+from exporters.quiet import captured_output
 from exporters.storage import write_atomically
 from pipeline.errors import ExportError
 
@@ -22,11 +22,13 @@ OUTPUT_NAME = "output"
 # Seven: a batch of 1 would be taken for a constant, and 7 is no width, head count or kernel size.
 TRACE_BATCH = 7
 
-# How the exporters' errors name an operator, and how they say that it is unknown to them.
-OPERATOR = re.compile(r"\b[a-z_]\w*(?:::|\.)\w+\.\w+|\baten[.:]+\w+")
+# How the exporters' errors name an operator, how they say that it is unknown, and how torch names a line.
+OPERATOR = re.compile(r"\b(?:aten|prims|torchvision)(?:\.|::)\w+(?:\.\w+)?")
 UNSUPPORTED = re.compile(
     r"(?i)no .*function found|lowering not found|not supported|unsupported|not implemented"
 )
+LINE = re.compile(r"raised this error:\s+(File .*)")
+ESCAPES = re.compile(r"\x1b\[\d+m")
 
 
 class OnnxExporter:
@@ -78,8 +80,8 @@ def raw_export(module: torch.nn.Module, example: torch.Tensor) -> Any:
     except ImportError as error:
         raise MissingExtraError("onnxscript", "pipeline") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own deprecations, of no use to our callers
+        # On a failure torch prints the whole graph; what matters of it is in the error.
+        with captured_output():
             program = torch.onnx.export(
                 module.eval(),
                 (example,),
@@ -92,29 +94,29 @@ def raw_export(module: torch.nn.Module, example: torch.Tensor) -> Any:
             )
     except Exception as error:
         raise ExportError(explain("ONNX", module, error)) from error
-    if program is None:
-        raise ExportError(f"torch.onnx gave no program for {type(module).__name__}")
     return program.model_proto
 
 
 def explain(form: str, module: torch.nn.Module, error: BaseException) -> str:
-    """One line on why an export failed, with the operator where the chain of causes names one."""
+    """Why an export failed: the operator that has no such form, or the line of the model's code."""
     causes: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
-        causes.append(f"{type(cause).__name__}: {cause}")
+        causes.append(f"{type(cause).__name__}: {ESCAPES.sub('', str(cause))}")
         cause = cause.__cause__
-    said = "\n".join(causes)
+    model = type(module).__name__
     # The innermost cause speaks of the operator; the outer ones list what was tried.
     for words in reversed(causes):
         operator = OPERATOR.search(words)
         if operator and UNSUPPORTED.search(words):
             return (
-                f"operator {operator.group(0)} of {type(module).__name__} has no {form} form; "
+                f"operator {operator.group(0).removesuffix('.default')} of {model} has no {form} form; "
                 "replace it in the model by operators that have one"
             )
-    last = next((line for line in reversed(said.splitlines()) if line.strip()), repr(error))
-    return f"{type(module).__name__} cannot be exported to {form}: {last.strip()}"
+    said = causes[-1].strip().splitlines()[0]
+    line = LINE.search(causes[-1])
+    where = f" at {line.group(1)}" if line else ""
+    return f"{model} cannot be exported to {form}{where}: {said}; change the code so that it can be traced"
 
 
 def write_onnx(model: Any, path: Path, precision: Precision, metadata: ArtifactMetadata) -> Artifact:

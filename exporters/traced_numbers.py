@@ -1,7 +1,7 @@
 """Puts the numbers that follow from a pruned copy's widths into the graph of the original.
 
 Amounts of padding and sizes of reshapes are matched call by call. Other numbers are matched by module: where
-the original's code passed 16 and the copy's code passes 12, every constant 16 that this module's operators read
+the original's code passed 16 and the copy's code passes 12, every constant 16 that its operators read
 becomes 12. If the same 16 stayed 16 elsewhere in the module the case is ambiguous, and the caller is told.
 """
 
