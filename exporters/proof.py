@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from device_bench.local import compare, measure, predict
 from device_bench.protocol import BenchRequest, Failure, Measurement, TimingPolicy
 from exporters import exporter_for
 from exporters.base import Artifact, ArtifactMetadata, Precision
-from exporters.parity import check_parity, to_layout
+from exporters.parity import Tolerance, check_parity, to_layout
 from pipeline.data.base import Dataset, Split
 from pipeline.errors import RunError
 from pipeline.evaluation import score
@@ -80,7 +81,11 @@ class Prover:
         return score(self.dataset.metric, outputs, split.y)
 
     def parity(self, artifact: Artifact, module: nn.Module, target: Target) -> Parity:
-        """How far the file's outputs are from torch's on samples of the search split."""
+        """How far the file's outputs are from torch's on samples of the search split.
+
+        What an INT8 file loses against torch is a finding, judged by the budget; a float file that leaves
+        torch is an error.
+        """
         search = self.dataset.search
         inputs = self.dataset.preprocessing.apply(search.x[:PARITY_SAMPLES])
         metric = self.dataset.metric
@@ -91,6 +96,7 @@ class Prover:
             search.y[:PARITY_SAMPLES],
             lambda outputs, truth: score(metric, outputs, truth),
             lambda given: predict(request_for(artifact, target), given),
+            tolerance=Tolerance(int8_drop=inf, higher_is_better=metric.higher_is_better),
         )
 
     def entry(

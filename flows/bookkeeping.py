@@ -1,0 +1,135 @@
+"""What a run keeps: trials, probes, clock. All of it is in the run's folder and comes back on resume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from device_bench.protocol import Record
+from exporters.base import Artifact
+from exporters.proof import Prover
+from flows.job import CompressJob
+from pipeline.data.base import Split
+from pipeline.experience import ExperienceStore, Trial, TrialLog
+from pipeline.methods.teacher import RememberingTeacher
+from pipeline.methods.views import Views
+from pipeline.policy.base import Change, Effect, PolicyContext
+from pipeline.reward import Baseline
+from pipeline.search import Workbench
+from pipeline.selection import Yardstick
+from pipeline.task import ModelSpec
+
+
+class ProbeRecord(Record):
+    """One probed change and what it did."""
+
+    change: Change
+    effect: Effect
+
+
+class StageSeconds(Record):
+    """Seconds spent in each stage, over all processes that worked on the run."""
+
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+
+@dataclass
+class Session:
+    """One run at work.
+
+    `trials`, `effects` and `baselines` grow as the run goes on; everything in them is on disk first.
+    """
+
+    job: CompressJob
+    folder: Path
+    workbench: Workbench
+    spec: ModelSpec
+    prover: Prover
+    log: TrialLog
+    store: ExperienceStore
+    weights_are_foreign: bool
+    trials: list[Trial] = field(default_factory=list)
+    effects: dict[Change, Effect] = field(default_factory=dict)
+    baselines: list[Baseline] = field(default_factory=list)
+    base_artifacts: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    fair_score: float | None = None
+    _test: Split | None = None
+    _views: Views | None = None
+    _teacher: RememberingTeacher | None = None
+
+    def open_books(self) -> None:
+        """Read what an earlier process of this run finished."""
+        latest = {trial.number: trial for trial in self.log.read()}
+        self.trials = [latest[number] for number in sorted(latest)]
+        if self._probes.exists():
+            for line in self._probes.read_text(encoding="utf-8").splitlines():
+                # A torn last line is what kill -9 leaves; that probe is made again.
+                if line.endswith("}"):
+                    record = ProbeRecord.model_validate_json(line)
+                    self.effects[record.change] = record.effect
+        if self._clock.exists():
+            self.seconds = dict(StageSeconds.model_validate_json(self._clock.read_text()).seconds)
+
+    def keep_trial(self, trial: Trial) -> None:
+        """Write a trial to the log and the store; one of the same number is replaced."""
+        self.log.append(trial)
+        self.store.add(self.folder.name, self.workbench.task.fingerprint, trial)
+        self.trials = sorted([t for t in self.trials if t.number != trial.number] + [trial], key=_number)
+
+    def keep_probe(self, change: Change, effect: Effect) -> None:
+        """Write a probe to the folder."""
+        with self._probes.open("a", encoding="utf-8") as file:
+            file.write(ProbeRecord(change=change, effect=effect).model_dump_json() + "\n")
+        self.effects[change] = effect
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the seconds of the block towards `stage`."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
+            self._clock.write_text(StageSeconds(seconds=self.seconds).model_dump_json(), encoding="utf-8")
+
+    def views(self) -> Views:
+        """The training samples as augmented views, made when first asked for."""
+        if self._views is None:
+            self._views = Views(self.workbench.dataset, self.job.seed)
+        return self._views
+
+    def teacher(self, bf16: bool) -> RememberingTeacher:
+        """The original model as a teacher that remembers, shared by all recoveries of the run."""
+        if self._teacher is None:
+            cache = self.folder / "cache"
+            self._teacher = RememberingTeacher(self.workbench.module, len(self.views()), cache, bf16=bf16)
+        return self._teacher
+
+    def test(self) -> Split:
+        """The test split, opened when the proof begins and not before."""
+        if self._test is None:
+            self._test = self.workbench.dataset.test.open()
+        return self._test
+
+    def yardstick(self, context: PolicyContext) -> Yardstick:
+        """What recovered candidates are held against; the control's score once there is one."""
+        fair = context.float_accuracy if self.fair_score is None else self.fair_score
+        return Yardstick(self.workbench.dataset.metric, context.float_accuracy, fair)
+
+    @property
+    def _probes(self) -> Path:
+        return self.folder / "probes.jsonl"
+
+    @property
+    def _clock(self) -> Path:
+        return self.folder / "seconds.json"
+
+
+def _number(trial: Trial) -> int:
+    return trial.number

@@ -1,0 +1,54 @@
+"""Lists what there is to choose from."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show_models() -> None:
+    """Every model of the zoo with its family and default data."""
+    from pipeline.zoo import MODELS
+
+    table = _table("model", "family", "default data", "what it is")
+    for model in MODELS.values():
+        table.add_row(model.name, model.family, model.default_data, model.description)
+    Console().print(table)
+
+
+def show_data() -> None:
+    """Every data set that is known by name."""
+    from pipeline.data import DATASETS
+
+    table = _table("data", "needs --data-root", "what it is")
+    for name, entry in DATASETS.items():
+        table.add_row(name, "yes" if entry.needs_root else "no", entry.description)
+    Console().print(table)
+
+
+def show_targets() -> None:
+    """Every target that is known by name, and whether its runtime is installed."""
+    from importlib.util import find_spec
+
+    from pipeline.target import LOCAL_TARGETS
+
+    libraries = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert"}
+    table = _table("target", "where", "runtime", "accelerator", "threads", "installed")
+    for target in LOCAL_TARGETS.values():
+        there = find_spec(libraries[target.runtime.value]) is not None
+        table.add_row(
+            target.name,
+            target.where,
+            target.runtime.value,
+            target.accelerator,
+            str(target.threads),
+            "yes" if there else f'no: pip install "edgeloop[{target.runtime.value}]"',
+        )
+    Console().print(table)
+
+
+def _table(*headings: str) -> Table:
+    table = Table()
+    for heading in headings:
+        table.add_column(heading)
+    return table

@@ -1,0 +1,181 @@
+"""The `edgeloop` command. Heavy imports stay inside the commands: help must come at once."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+from device_bench.errors import EdgeloopError
+
+with warnings.catch_warnings():
+    # typer 0.19 re-exports two names that click 8.5 deprecates; nothing here uses them.
+    warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)
+    import typer
+
+app = typer.Typer(
+    name="edgeloop",
+    help="Compress a trained network for the devices it will really run on, and prove it there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JSON_HELP = "Print JSON on standard output, everything else on standard error."
+
+
+@app.command()
+def compress(
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="A job file (.toml) or someone's ONNX file (.onnx).", show_default=False),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Zoo name, or module:callable. Default: cnn.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set name, or module:callable. Default: digits.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights of the model (.safetensors).")] = None,
+    data_root: Annotated[
+        str | None, typer.Option(help="Folder of the data sets.", envvar="EDGELOOP_DATA")
+    ] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Where it shall run; may be repeated.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Points of the metric it may lose.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Most milliseconds for one inference.")] = None,
+    min_speedup: Annotated[
+        float | None, typer.Option(help="Least speed-up over the plain INT8 export.")
+    ] = None,
+    max_peak_memory_bytes: Annotated[int | None, typer.Option(help="Most memory while running.")] = None,
+    max_artifact_bytes: Annotated[int | None, typer.Option(help="Largest file.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="greedy, tpe, random or uniform. Default: greedy.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Plans to build and measure. Default: 12.")] = None,
+    recovery_epochs: Annotated[float | None, typer.Option(help="Epochs of fine-tuning. Default: 8.")] = None,
+    recoveries: Annotated[
+        int | None, typer.Option(help="Plans to recover for each target. Default: 2.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtimes. Default: 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Fixes everything random. Default: 0.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for runs. Default: runs.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Compress a model within a budget, export it, and prove it on every target."""
+    given = {
+        name: value
+        for name, value in locals().items()
+        if name not in {"source", "resume", "json", "debug"} and value is not None
+    }
+    raise typer.Exit(_guarded(lambda: _compress(source, given, resume, json), debug))
+
+
+@app.command()
+def bench(
+    artifact: Annotated[Path, typer.Argument(help="An .onnx or .tflite file.")],
+    target: Annotated[list[str] | None, typer.Option(help="Where to measure; may be repeated.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime.")] = None,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Measure any artifact."""
+
+    def run() -> int:
+        from flows.bench import bench_artifact
+
+        return bench_artifact(artifact, target or [], threads, as_json=json)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
+@app.command()
+def models() -> None:
+    """The models of the zoo."""
+
+    def run() -> int:
+        from flows.catalogue import show_models
+
+        show_models()
+        return 0
+
+    raise typer.Exit(_guarded(run, False))
+
+
+@app.command()
+def data() -> None:
+    """The data sets that are known by name."""
+
+    def run() -> int:
+        from flows.catalogue import show_data
+
+        show_data()
+        return 0
+
+    raise typer.Exit(_guarded(run, False))
+
+
+@app.command()
+def targets() -> None:
+    """The targets that are known by name."""
+
+    def run() -> int:
+        from flows.catalogue import show_targets
+
+        show_targets()
+        return 0
+
+    raise typer.Exit(_guarded(run, False))
+
+
+def _compress(source: Path | None, given: dict[str, Any], resume: Path | None, as_json: bool) -> int:
+    from flows.start import run_compress, resume_compress  # noqa: I001
+    from flows.job import make_job, read_job
+
+    if resume is not None:
+        return resume_compress(resume, given, as_json=as_json)
+    keys: dict[str, object] = {}
+    if source is not None and source.suffix == ".toml":
+        keys = read_job(source)
+    elif source is not None:
+        keys = {"model": str(source)}
+    return run_compress(make_job(keys | given), as_json=as_json)
+
+
+def _guarded(run: Any, debug: bool) -> int:
+    """Exit code of `run`: errors raised on purpose become one message, others too unless --debug is given."""
+    try:
+        return int(run())
+    except EdgeloopError as error:
+        if debug:
+            raise
+        _say(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+    except BrokenPipeError:
+        return 3
+    except Exception as error:
+        if debug:
+            raise
+        _say(
+            f"error: {type(error).__name__}: {error}\nthis is a failure of the run, not of its input; "
+            "run it again with --debug to see where"
+        )
+        return 3
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # Modules named as module:callable are found from where the user stands.
+    sys.path.insert(0, str(Path.cwd()))
+    app()
+
+
+if __name__ == "__main__":
+    main()

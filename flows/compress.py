@@ -1,0 +1,198 @@
+"""The compression flow: prepare, baseline, first trial, probes, trials, recovery, proof, report.
+
+The command line and a Prefect deployment run this same flow. Each task calls library functions; what they
+pass on stays in this process, what must outlive it is in the run's folder.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.bookkeeping import Session
+from flows.conclusion import conclude, prove_target
+from flows.job import CompressJob
+from flows.stages import (
+    baseline_station,
+    control_station,
+    prepare_station,
+    probe_station,
+    recover_station,
+    trial_station,
+)
+from pipeline.experience import Trial
+from pipeline.policy.base import Change, PolicyContext
+from pipeline.progress import reporter
+from pipeline.result import RunResult, TargetResult
+from pipeline.search import changes_to_probe, label_of, with_effects
+from pipeline.selection import Yardstick, next_to_recover
+from pipeline.target import Target
+
+
+@task(name="prepare", cache_policy=NO_CACHE, persist_result=False)
+def prepare(job: CompressJob, folder: Path) -> Session:
+    """Load data and model, trace the graph, open the run's books."""
+    session = prepare_station(job, folder)
+    graph = session.workbench.graph
+    get_run_logger().info(
+        "%s: %d units, %d removable blocks, %.1f M MACs, %d parameters",
+        job.model, len(graph.units), len(graph.blocks), graph.macs / 1e6, graph.parameters,
+    )  # fmt: skip
+    return session
+
+
+@task(name="baseline", cache_policy=NO_CACHE, persist_result=False)
+def baseline(session: Session) -> PolicyContext:
+    """Judge the original and measure its plain INT8 export on every target."""
+    context = baseline_station(session)
+    get_run_logger().info("float %.2f; plain INT8 %s", context.float_accuracy, dict(context.base_latency_ms))
+    return context
+
+
+@task(name="probe", task_run_name="probe {label}", cache_policy=NO_CACHE, persist_result=False)
+def probe(session: Session, change: Change, label: str) -> None:
+    """Measure what one single change costs and gives."""
+    effect = probe_station(session, change)
+    get_run_logger().info("%s: %.2f, %s ms", label, effect.accuracy, dict(effect.latency_ms))
+
+
+@task(name="trial", task_run_name="trial {number}", cache_policy=NO_CACHE, persist_result=False)
+def trial(session: Session, context: PolicyContext, number: int) -> Trial | None:
+    """Ask the policy for a plan, build it, judge it, measure it."""
+    done = trial_station(session, context, number)
+    if done is not None:
+        get_run_logger().info("trial %d: %s, %s ms", number, done.accuracy, done.latency_ms)
+    return done
+
+
+@task(name="recover", task_run_name="recover {label}", cache_policy=NO_CACHE, persist_result=False)
+def recover(session: Session, found: Trial, target: str, label: str) -> Trial:
+    """Fine-tune one plan and judge its INT8 file on the search split."""
+    done = recover_station(session, found, target)
+    get_run_logger().info("%s: recovered to %s", label, done.accuracy_recovered)
+    return done
+
+
+@task(name="control", cache_policy=NO_CACHE, persist_result=False)
+def control(session: Session) -> float:
+    """What the original scores on the search split once it no longer knows it by heart."""
+    score = control_station(session)
+    get_run_logger().info("control: %.2f on the search split", score)
+    return score
+
+
+@task(name="prove", task_run_name="prove on {target.name}", cache_policy=NO_CACHE, persist_result=False)
+def prove(session: Session, yardstick: Yardstick, target: Target) -> TargetResult:
+    """Test split, full measurement and interleaved comparison of float, plain INT8 and chosen."""
+    with session.timed("proof"):
+        found = prove_target(session, yardstick, target, session.test())
+    get_run_logger().info("%s: %s", target.name, "; ".join(found.misses) or "budget met")
+    return found
+
+
+@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+def report(session: Session, targets: dict[str, TargetResult]) -> RunResult:
+    """Write result.json and report.html."""
+    return conclude(session, targets, reporter().notes)
+
+
+@flow(name="compress", flow_run_name="{run_id}", validate_parameters=False)
+def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
+    """Compress one model for its targets within its budget.
+
+    Args:
+        job: what is asked for.
+        folder: the run's folder, locked by the caller; finished work in it is not done again.
+        run_id: the folder's name, which names the flow run.
+    """
+    watch = reporter()
+    watch.stage("prepare", 2)
+    session = prepare(job, Path(folder))
+    context = baseline(session)
+    _search(session, context, job)
+    if job.recovery_epochs > 0 and session.weights_are_foreign and session.workbench.dataset.search_is_public:
+        watch.stage("control", 1.0)
+        session.fair_score = control(session)
+        watch.note(
+            f"these weights have seen the search split: they score {context.float_accuracy:.2f} on it, an uncut "
+            f"control fine-tuned without it {session.fair_score:.2f}; candidates are held against the control"
+        )
+    yardstick = session.yardstick(context)
+    for target in session.workbench.task.targets:
+        _recover_for(session, yardstick, target.name, job)
+    watch.stage("prove", len(session.workbench.task.targets))
+    targets = {}
+    for index, target in enumerate(session.workbench.task.targets):
+        watch.advance(index, f"{target.name}: test split, measurement, comparison")
+        targets[target.name] = prove(session, yardstick, target)
+    result = report(session, targets)
+    _publish(result)
+    return result
+
+
+def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
+    """The first trial at once, then the probes the policy learns from, then the other trials."""
+    watch = reporter()
+    watch.stage("trials", job.trials)
+    trial(session, context, 1)
+    changes = [c for c in changes_to_probe(context.graph, context.space) if c not in session.effects]
+    watch.stage("probes", max(1, len(changes)))
+    for index, change in enumerate(changes):
+        watch.advance(index, f"{label_of(change)} ({index + 1} of {len(changes)})")
+        probe(session, change, label_of(change))
+    context = with_effects(context, session.effects)
+    watch.stage("trials", job.trials)
+    for number in range(2, job.trials + 1):
+        watch.advance(number - 1, f"trial {number} of {job.trials}")
+        if trial(session, context, number) is None:
+            watch.note(f"the space holds no plan that was not tried: {number - 1} trials were made")
+            break
+
+
+def _recover_for(session: Session, yardstick: Yardstick, target: str, job: CompressJob) -> None:
+    """Recover what promises most for this target, as often as the job allows."""
+    for attempt in range(job.recoveries if job.recovery_epochs > 0 else 0):
+        found = next_to_recover(session.trials, target, yardstick, job.budget.max_drop)
+        if found is None:
+            return
+        label = f"trial {found.number} for {target}"
+        reporter().stage("recover", 1.0)
+        reporter().advance(0.0, f"{label}, attempt {attempt + 1} of {job.recoveries}")
+        started = time.monotonic()
+        done = recover(session, found, target, label)
+        drop = yardstick.drop(done.accuracy_recovered or 0.0)
+        reporter().best(
+            f"trial {done.number}: {done.latency_ms[target]:.3f} ms on {target}, "
+            f"{drop:+.2f} points lost on the search split ({time.monotonic() - started:.0f} s)"
+        )
+
+
+def _publish(result: RunResult) -> None:
+    """What Prefect's own pages show of the run."""
+    rows = [
+        {
+            "target": name,
+            "artifact": label,
+            result.metric: round(entry.accuracy, 2),
+            "p50 ms": round(entry.p50_ms, 4),
+        }
+        for name, found in result.targets.items()
+        for label, entry in (
+            ("float", found.float),
+            ("plain INT8", found.plain_int8),
+            ("chosen", found.chosen),
+        )
+        if entry is not None
+    ]
+    key = "".join(letter if letter.isalnum() else "-" for letter in result.run_id.lower())
+    create_table_artifact(rows, key=f"result-{key}", description=f"{result.model} on {result.data}")
+    verdict = "met" if result.budget_met else "**missed**"
+    create_markdown_artifact(
+        f"# {result.model} on {result.data}\n\n"
+        f"Budget {verdict}. {result.trials} trials, {result.seconds:.0f} s.\n",
+        key=f"verdict-{key}",
+    )

@@ -1,0 +1,78 @@
+"""A compression job: what `edgeloop compress` is asked for, from a TOML file, from flags, or from both."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from device_bench.errors import BadInputError, unknown_name
+from device_bench.protocol import Record
+from pipeline.task import Budget
+
+BUDGET_FIELDS = tuple(name for name in Budget.model_fields if name != "schema_version")
+
+
+class CompressJob(Record):
+    """Everything one run needs to know; stored as `job.json` in the run's folder."""
+
+    model: str = "cnn"
+    data: str = "digits"
+    weights: str | None = None
+    data_root: str | None = None
+    targets: tuple[str, ...] = ("local-onnxruntime", "local-litert")
+    budget: Budget = Budget()
+    policy: str = "greedy"
+    trials: int = Field(default=12, ge=1, le=10_000)
+    recovery_epochs: float = Field(default=8.0, ge=0.0)
+    recoveries: int = Field(default=2, ge=0, le=20)
+    threads: int = Field(default=1, ge=1)
+    seed: int = 0
+    out: str = "runs"
+
+
+def read_job(path: Path) -> dict[str, object]:
+    """The keys of a TOML job file; `[budget]` may be a table, or its keys may stand beside the others.
+
+    Raises:
+        BadInputError: the file is missing or is not TOML; says where.
+    """
+    try:
+        return dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise BadInputError(
+            f"job file {path} does not exist; give a path to a TOML file or use flags"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"job file {path} is not valid TOML: {error}") from error
+
+
+def make_job(given: Mapping[str, object]) -> CompressJob:
+    """The job of these keys; budget keys (max_drop, …) may stand at the top level.
+
+    Raises:
+        BadInputError: an unknown key (names the nearest), or a value out of range (says what is allowed).
+    """
+    keys = dict(given)
+    nested = keys.pop("budget", {})
+    budget = dict(nested) if isinstance(nested, Mapping) else {}
+    for name in BUDGET_FIELDS:
+        if name in keys:
+            budget[name] = keys.pop(name)
+    if isinstance(keys.get("target"), str | list | tuple):
+        target = keys.pop("target")
+        keys["targets"] = [target] if isinstance(target, str) else target
+    for name in keys:
+        if name not in CompressJob.model_fields:
+            raise unknown_name("job key", name, [*CompressJob.model_fields, *BUDGET_FIELDS])
+    for name in budget:
+        if name not in BUDGET_FIELDS:
+            raise unknown_name("budget key", name, BUDGET_FIELDS)
+    try:
+        return CompressJob.model_validate({**keys, "budget": budget})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(f"{place} must satisfy: {first['msg']}; got {first['input']!r}") from error

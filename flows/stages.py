@@ -1,0 +1,202 @@
+"""The stations of a run, each in terms of the library: what a Prefect task calls."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from device_bench.errors import RunError
+from device_bench.protocol import Failure
+from exporters.candidates import ShapeBench
+from exporters.proof import Prover
+from flows.bookkeeping import Session
+from flows.job import CompressJob
+from pipeline.compressor import Recipe, load_compressed, save_compressed
+from pipeline.data import load_dataset
+from pipeline.data.base import Dataset
+from pipeline.data.cache import cache_folder
+from pipeline.experience import ExperienceStore, Trial, TrialLog
+from pipeline.methods.recovery import Lesson, RecoveryReport, native_bf16, recover_
+from pipeline.model import load_model
+from pipeline.plan import CompressionPlan, RecoveryChoice
+from pipeline.policy import load_policy
+from pipeline.policy.base import Change, Effect, PolicyContext
+from pipeline.pretraining import trained_weights
+from pipeline.progress import reporter
+from pipeline.reward import Baseline
+from pipeline.search import TrialRequest, Workbench, latencies, probe, run_trial
+from pipeline.space import PlanSpace
+from pipeline.target import find_target
+from pipeline.task import ModelSpec, Task
+from pipeline.tracing import trace
+
+WHOLE = CompressionPlan()
+
+
+def prepare_station(job: CompressJob, folder: Path) -> Session:
+    """Load everything a run needs and open its books."""
+    root = Path(job.data_root) if job.data_root else None
+    dataset = load_dataset(job.data, root, job.seed)
+    spec = ModelSpec(
+        source=job.model, weights=job.weights, input_shape=dataset.input_shape, outputs=dataset.outputs
+    )
+    spec, foreign = _with_weights(spec, dataset, job)
+    module = load_model(spec)
+    graph = trace(module, spec.input_shape)
+    reporter().advance(1, f"{len(graph.units)} units, {len(graph.blocks)} removable blocks")
+    targets = tuple(find_target(name).model_copy(update={"threads": job.threads}) for name in job.targets)
+    task = Task(model=spec, data=dataset.name, data_root=job.data_root, targets=targets, budget=job.budget)
+    prover = Prover(dataset, task.fingerprint)
+    bench = ShapeBench(module, graph, targets, prover.calibration, folder / "measured")
+    space = PlanSpace.of(graph, max(target.width_step for target in targets))
+    session = Session(
+        job=job,
+        folder=folder,
+        workbench=Workbench(task, dataset, module, graph, space, bench, job.seed),
+        spec=spec,
+        prover=prover,
+        log=TrialLog(folder / "trials.jsonl"),
+        store=ExperienceStore(cache_folder() / "experience.sqlite"),
+        weights_are_foreign=foreign,
+    )
+    session.open_books()
+    return session
+
+
+def _with_weights(spec: ModelSpec, dataset: Dataset, job: CompressJob) -> tuple[ModelSpec, bool]:
+    """The spec with weights to load, and whether others made them. Zoo models without any are trained now."""
+    from pipeline.zoo import MODELS
+
+    if spec.weights is not None or spec.source not in MODELS:
+        return spec, True
+    watch = reporter()
+
+    def tell(share: float, text: str) -> None:
+        watch.advance(share, f"training {spec.source} on first use: {text}")
+
+    return spec.model_copy(update={"weights": str(trained_weights(spec, dataset, job.seed, tell))}), False
+
+
+def baseline_station(session: Session) -> PolicyContext:
+    """Judge the original on the search split, and measure it as plain INT8 on every target."""
+    bench = session.workbench
+    with session.timed("baseline"):
+        accuracy = bench.judge(bench.module, bench.dataset.search)
+        outcomes = bench.bench.measure(bench.module, WHOLE)
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Failure):
+            raise RunError(f"the plain INT8 export does not run on {name}: {outcome.kind}: {outcome.message}")
+        session.baselines.append(
+            Baseline(
+                target=name,
+                accuracy=accuracy,
+                metric=bench.dataset.metric,
+                latency_ms=outcome.latency.p50_ms,
+                peak_memory_bytes=outcome.memory.peak_bytes,
+            )
+        )
+    reporter().advance(2, f"float {accuracy:.2f} on the search split")
+    return PolicyContext(
+        graph=bench.graph,
+        space=bench.space,
+        budget=bench.task.budget,
+        targets=bench.task.targets,
+        float_accuracy=accuracy,
+        base_latency_ms=latencies(outcomes),
+        seed=session.job.seed,
+        metric=bench.dataset.metric,
+    )
+
+
+def probe_station(session: Session, change: Change) -> Effect:
+    """Measure one single change and keep what was found."""
+    with session.timed("probes"):
+        effect = probe(session.workbench, change)
+    session.keep_probe(change, effect)
+    return effect
+
+
+def trial_station(session: Session, context: PolicyContext, number: int) -> Trial | None:
+    """The trial of that number, from the books or made now; None if the policy has no new plan."""
+    known = next((trial for trial in session.trials if trial.number == number), None)
+    if known is not None:
+        return known
+    policy = load_policy(session.job.policy)
+    plans = policy.propose(context, session.trials, 1)
+    if not plans:
+        return None
+    with session.timed("trials"):
+        request = TrialRequest(number, plans[0], policy.name)
+        found = run_trial(session.workbench, request, session.baselines)
+    session.keep_trial(found)
+    if found.failure is not None:
+        reporter().note(f"trial {number} failed: {found.failure.kind}: {found.failure.message}")
+    return found
+
+
+def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
+    """Recover a trial's plan, export it for the target, and judge the INT8 file on the search split."""
+    started = time.monotonic()
+    job = session.job
+    choice = found.plan.recovery.model_copy(update={"epochs": job.recovery_epochs})
+    plan = found.plan.model_copy(update={"recovery": choice})
+    folder = session.folder / "candidates" / plan.plan_id
+    module = session.workbench.build(found.plan)
+    with session.timed("recovery"):
+        report = _fine_tune(session, module, choice, folder)
+    _note_pace(report)
+    save_compressed(module, Recipe(model=session.spec, plan=plan), folder)
+    target = find_target(target_name).model_copy(update={"threads": job.threads})
+    with session.timed("export"):
+        artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan.plan_id)
+        accuracy = session.prover.metric(artifact, target, session.workbench.dataset.search)
+    seconds = found.seconds | {"recovery": time.monotonic() - started}
+    done = found.model_copy(update={"plan": plan, "accuracy_recovered": accuracy, "seconds": seconds})
+    session.keep_trial(done)
+    return done
+
+
+def control_station(session: Session) -> float:
+    """The fair score of the original on a search split that its weights have seen.
+
+    A copy of the original is fine-tuned as candidates are, for a quarter of their epochs, without the search
+    split; what it still knows of that split is what it can tell of pictures it has not learned by heart.
+    """
+    folder = session.folder / "control"
+    choice = RecoveryChoice(epochs=max(1.0, session.job.recovery_epochs / 4))
+    module = session.workbench.build(WHOLE)
+    if (folder / "model.safetensors").exists():
+        module = load_compressed(folder)
+    else:
+        with session.timed("control"):
+            _fine_tune(session, module, choice, folder)
+        save_compressed(module, Recipe(model=session.spec, plan=WHOLE), folder)
+    return session.workbench.judge(module, session.workbench.dataset.search)
+
+
+def _fine_tune(
+    session: Session, module: torch.nn.Module, choice: RecoveryChoice, folder: Path
+) -> RecoveryReport:
+    folder.mkdir(parents=True, exist_ok=True)
+    watch = reporter()
+    lesson = Lesson(
+        session.workbench.dataset,
+        session.views(),
+        session.teacher(native_bf16()),
+        choice,
+        session.job.seed,
+        folder / "checkpoint.safetensors",
+    )
+    return recover_(module, lesson, watch.advance)
+
+
+def _note_pace(report: RecoveryReport) -> None:
+    how = ", ".join(
+        word for word, used in (("bfloat16", report.bf16), ("compiled step", report.compiled)) if used
+    )
+    reporter().note(
+        f"recovery: {report.images_per_second:.0f} samples/s ({how or 'float32, eager'}), "
+        f"{report.seconds:.0f} s"
+    )

@@ -1,0 +1,110 @@
+"""From a job to a finished run: the folder, the screen, Prefect, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from device_bench.errors import BadInputError, unknown_name
+from flows.job import CompressJob
+from flows.screen import Screen, show_result
+from pipeline.progress import current_reporter
+from pipeline.result import RunResult
+from pipeline.run_folder import RunFolder
+
+DONE, BUDGET_MISSED = 0, 1
+
+
+def run_compress(job: CompressJob, *, as_json: bool) -> int:
+    """Start a run of `job` in a new folder; returns the exit code."""
+    check_job(job)
+    label = "-".join(Path(part.replace(":", "-")).stem for part in (job.model, job.data))
+    folder = RunFolder.create(Path(job.out), label)
+    folder.write("job.json", job)
+    return _run(job, folder, as_json)
+
+
+def resume_compress(path: Path, given: Mapping[str, object], *, as_json: bool) -> int:
+    """Go on with the run in `path`; returns the exit code.
+
+    Raises:
+        BadInputError: there is no run, another process is at it, or flags were given that it cannot change.
+    """
+    if given.keys() - {"data_root"}:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given.keys() - {"data_root"}))
+        raise BadInputError(
+            f"--resume goes on with the job as it was; it cannot change {names}: leave them out"
+        )
+    folder = RunFolder.existing(path)
+    job = CompressJob.model_validate_json((path / "job.json").read_text(encoding="utf-8"))
+    return _run(job, folder, as_json)
+
+
+def check_job(job: CompressJob) -> None:
+    """Look up every name of the job before anything heavy is loaded.
+
+    Raises:
+        BadInputError: a name is not known, or a file does not exist.
+    """
+    from pipeline.data import DATASETS
+    from pipeline.policy import load_policy
+    from pipeline.target import find_target
+    from pipeline.zoo import MODELS
+
+    if ":" not in job.data and job.data not in DATASETS:
+        raise unknown_name("data set", job.data, [*DATASETS, "module:callable"])
+    if job.model.endswith(".onnx"):
+        if not Path(job.model).is_file():
+            raise BadInputError(f"model file {job.model} does not exist; give the path of an ONNX file")
+    elif ":" not in job.model and job.model not in MODELS:
+        raise unknown_name("model", job.model, [*MODELS, "module:callable", "a file ending in .onnx"])
+    for name in job.targets:
+        find_target(name)
+    load_policy(job.policy)
+    if job.weights is not None and not Path(job.weights).is_file():
+        raise BadInputError(
+            f"weights file {job.weights} does not exist; give a .safetensors file, or leave it out"
+        )
+
+
+def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
+    console = Console(stderr=as_json)
+    prepare_prefect()
+    with folder.locked(), Screen(console, folder.path) as screen:
+        token = current_reporter.set(screen)
+        try:
+            from flows.compress import compress_flow
+
+            result = compress_flow(job, str(folder.path), folder.run_id)
+        except KeyboardInterrupt:
+            console.print(f"stopped; go on with: edgeloop compress --resume {folder.path}")
+            raise
+        finally:
+            current_reporter.reset(token)
+    if as_json:
+        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
+    show_result(console, result, folder.path)
+    return exit_code(result)
+
+
+def exit_code(result: RunResult) -> int:
+    """0 if the budget is met on every target, 1 if the best found misses it."""
+    return DONE if result.budget_met else BUDGET_MISSED
+
+
+def prepare_prefect() -> None:
+    """Prefect's settings for a run from the command line, before Prefect is imported.
+
+    Without PREFECT_API_URL a temporary server is started for this run, which talks to nobody. Prefect's own
+    lines stay off the screen (the run draws its own) and go to its server, where its pages show them.
+    """
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    os.environ.setdefault("PREFECT_LOGGING_ROOT_LEVEL", "WARNING")
+    if "PREFECT_API_URL" not in os.environ:
+        os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
