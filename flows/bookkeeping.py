@@ -58,7 +58,7 @@ class Session:
     baselines: list[Baseline] = field(default_factory=list)
     base_artifacts: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    fair_score: float | None = None
+    fair_score: float = 0.0
     _test: Split | None = None
     _views: Views | None = None
     _teacher: RememberingTeacher | None = None
@@ -117,10 +117,25 @@ class Session:
             self._test = self.workbench.dataset.test.open()
         return self._test
 
+    @property
+    def search_was_seen(self) -> bool:
+        """True where others trained the weights on a public set of which the search split is a part."""
+        return self.weights_are_foreign and self.workbench.dataset.search_is_public
+
+    def verdict_split(self) -> Split:
+        """What recovered candidates are judged on: samples that the original knows no better than they do.
+
+        That is the search split, unless the original was trained on it and the candidates were not: then it
+        is as many training samples, which both have seen.
+        """
+        dataset = self.workbench.dataset
+        if not self.search_was_seen:
+            return dataset.search
+        return dataset.train.spread(len(dataset.search))
+
     def yardstick(self, context: PolicyContext) -> Yardstick:
-        """What recovered candidates are held against; the control's score once there is one."""
-        fair = context.float_accuracy if self.fair_score is None else self.fair_score
-        return Yardstick(self.workbench.dataset.metric, context.float_accuracy, fair)
+        """What recovered candidates are held against."""
+        return Yardstick(self.workbench.dataset.metric, context.float_accuracy, self.fair_score)
 
     @property
     def _probes(self) -> Path:

@@ -18,7 +18,6 @@ from flows.conclusion import conclude, prove_target
 from flows.job import CompressJob
 from flows.stages import (
     baseline_station,
-    control_station,
     prepare_station,
     probe_station,
     recover_station,
@@ -77,14 +76,6 @@ def recover(session: Session, found: Trial, target: str, label: str) -> Trial:
     return done
 
 
-@task(name="control", cache_policy=NO_CACHE, persist_result=False)
-def control(session: Session) -> float:
-    """What the original scores on the search split once it no longer knows it by heart."""
-    score = control_station(session)
-    get_run_logger().info("control: %.2f on the search split", score)
-    return score
-
-
 @task(name="prove", task_run_name="prove on {target.name}", cache_policy=NO_CACHE, persist_result=False)
 def prove(session: Session, yardstick: Yardstick, target: Target) -> TargetResult:
     """Test split, full measurement and interleaved comparison of float, plain INT8 and chosen."""
@@ -114,13 +105,6 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
     session = prepare(job, Path(folder))
     context = baseline(session)
     _search(session, context, job)
-    if job.recovery_epochs > 0 and session.weights_are_foreign and session.workbench.dataset.search_is_public:
-        watch.stage("control", 1.0)
-        session.fair_score = control(session)
-        watch.note(
-            f"these weights have seen the search split: they score {context.float_accuracy:.2f} on it, an uncut "
-            f"control fine-tuned without it {session.fair_score:.2f}; candidates are held against the control"
-        )
     yardstick = session.yardstick(context)
     for target in session.workbench.task.targets:
         _recover_for(session, yardstick, target.name, job)
@@ -167,7 +151,7 @@ def _recover_for(session: Session, yardstick: Yardstick, target: str, job: Compr
         drop = yardstick.drop(done.accuracy_recovered or 0.0)
         reporter().best(
             f"trial {done.number}: {done.latency_ms[target]:.3f} ms on {target}, "
-            f"{drop:+.2f} points lost on the search split ({time.monotonic() - started:.0f} s)"
+            f"{drop:+.2f} points lost ({time.monotonic() - started:.0f} s)"
         )
 
 

@@ -51,7 +51,7 @@ def choose(session: Session, yardstick: Yardstick, target: Target) -> Chosen:
 def _worse_than_whole(
     session: Session, yardstick: Yardstick, recovered: float | None, budget: Budget
 ) -> bool:
-    """True if the best recovered candidate misses the accuracy that plain INT8 of the whole keeps.
+    """True if the best recovered candidate misses the accuracy that plain INT8 keeps.
 
     Where the budget also asks for speed that the whole model lacks, both miss; the recovered one is then kept.
     """

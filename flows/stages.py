@@ -13,7 +13,7 @@ from exporters.candidates import ShapeBench
 from exporters.proof import Prover
 from flows.bookkeeping import Session
 from flows.job import CompressJob
-from pipeline.compressor import Recipe, load_compressed, save_compressed
+from pipeline.compressor import Recipe, save_compressed
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset
 from pipeline.data.cache import cache_folder
@@ -97,6 +97,13 @@ def baseline_station(session: Session) -> PolicyContext:
                 peak_memory_bytes=outcome.memory.peak_bytes,
             )
         )
+    session.fair_score = accuracy
+    if session.search_was_seen:
+        session.fair_score = bench.judge(bench.module, session.verdict_split())
+        reporter().note(
+            "others' weights may have seen the search split: recovered candidates are held against the float "
+            f"model on training samples that both have seen ({session.fair_score:.2f})"
+        )
     reporter().advance(2, f"float {accuracy:.2f} on the search split")
     return PolicyContext(
         graph=bench.graph,
@@ -137,7 +144,7 @@ def trial_station(session: Session, context: PolicyContext, number: int) -> Tria
 
 
 def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
-    """Recover a trial's plan, export it for the target, and judge the INT8 file on the search split."""
+    """Recover a trial's plan, export it for the target, and judge the INT8 file on the verdict split."""
     started = time.monotonic()
     job = session.job
     choice = found.plan.recovery.model_copy(update={"epochs": job.recovery_epochs})
@@ -151,29 +158,11 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     target = find_target(target_name).model_copy(update={"threads": job.threads})
     with session.timed("export"):
         artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan.plan_id)
-        accuracy = session.prover.metric(artifact, target, session.workbench.dataset.search)
+        accuracy = session.prover.metric(artifact, target, session.verdict_split())
     seconds = found.seconds | {"recovery": time.monotonic() - started}
     done = found.model_copy(update={"plan": plan, "accuracy_recovered": accuracy, "seconds": seconds})
     session.keep_trial(done)
     return done
-
-
-def control_station(session: Session) -> float:
-    """The fair score of the original on a search split that its weights have seen.
-
-    A copy of the original is fine-tuned as candidates are, for a quarter of their epochs, without the search
-    split; what it still knows of that split is what it can tell of pictures it has not learned by heart.
-    """
-    folder = session.folder / "control"
-    choice = RecoveryChoice(epochs=max(1.0, session.job.recovery_epochs / 4))
-    module = session.workbench.build(WHOLE)
-    if (folder / "model.safetensors").exists():
-        module = load_compressed(folder)
-    else:
-        with session.timed("control"):
-            _fine_tune(session, module, choice, folder)
-        save_compressed(module, Recipe(model=session.spec, plan=WHOLE), folder)
-    return session.workbench.judge(module, session.workbench.dataset.search)
 
 
 def _fine_tune(

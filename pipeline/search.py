@@ -54,14 +54,13 @@ class Workbench:
 
     @property
     def probe_split(self) -> Split:
-        """The first samples of the search split, for probes."""
-        search = self.dataset.search
-        return Split(search.x[:PROBE_SAMPLES], search.y[:PROBE_SAMPLES])
+        """What probes are judged on: a part of the search split."""
+        return self.dataset.search.spread(PROBE_SAMPLES)
 
     def build(self, plan: CompressionPlan) -> nn.Module:
         """The compressed module with batch norms re-estimated, not yet recovered."""
         module = compress(self.module, self.graph, plan)
-        sample = self.dataset.train.x[:REESTIMATION_SAMPLES]
+        sample = self.dataset.train.spread(REESTIMATION_SAMPLES).x
         reestimate_(module, sample, self.dataset.preprocessing)
         return module
 

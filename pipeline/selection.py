@@ -21,11 +21,11 @@ WORTHWHILE = 1.04
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What a candidate's score on the search split is held against.
+    """What a candidate is held against.
 
-    `float_score` is the original's own. Where others' weights have seen the search split, that score is
-    optimistic; `fair_score` is then that of a control: the original, uncut, fine-tuned exactly as a candidate
-    is, with the search split held out. Elsewhere both are the same.
+    `float_score` is the original's on the search split, which unrecovered candidates are ranked by.
+    `fair_score` is the original's on the split that recovered candidates are judged on. Both are the same
+    unless the original was trained on the search split; see ADR 0003.
     """
 
     metric: Metric

@@ -58,6 +58,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    def spread(self, samples: int) -> Split:
+        """At most `samples` of them, evenly spaced: fair also where the split is sorted by class."""
+        return self.take(np.linspace(0, len(self) - 1, min(samples, len(self))).astype(np.int64))
+
     def take(self, indices: np.ndarray) -> Split:
         """The samples at `indices`."""
         return Split(self.x[indices], self.y[indices])
