@@ -20,8 +20,8 @@ from torch import nn
 
 from exporters.folding import fold_batch_norms
 from exporters.recording import Call, record
+from exporters.tflite_dead import drop_dead_operators_
 from exporters.tflite_graph import constant, give_constant_, operator_names, pack, unpack
-from exporters.tflite_transposes import drop_dead_operators_
 from exporters.to_onnx import trace_input
 from exporters.to_tflite import channels_last, to_float_tflite
 from exporters.traced_numbers import PADS
@@ -65,13 +65,16 @@ class TracedTflite:
 
         Raises:
             ExportError: the module cannot be converted; names the operator.
+            TraceError: the converter merged parameters, so that copies must be converted one by one.
         """
         example = trace_input(samples)
         marked = _with_random_weights(fold_batch_norms(module, example))
         content = to_float_tflite(marked, samples[:1])
         model = unpack(content)
         calls, _ = record(module, example)
-        return cls(content, _places(model, marked), _blocks(model, content, marked, example[:1]), calls, example)
+        return cls(
+            content, _places(model, marked), _blocks(model, content, marked, example[:1]), calls, example
+        )
 
     def instantiate(self, module: nn.Module, removed: Collection[str] = ()) -> bytes:
         """The float TFLite file of a pruned copy, checked against torch.
@@ -86,25 +89,38 @@ class TracedTflite:
         calls, expected = record(module, self.example)
         folded = fold_batch_norms(module, self.example)
         model = unpack(self.content)
-        graph = model.subgraphs[0]
         parameters = {name: value.detach().numpy() for name, value in folded.named_parameters()}
         for index, (name, order) in self.places.items():
             if name in parameters:
                 give_constant_(model, index, parameters[name].transpose(order))
         _patch_pads_(model, self.calls, calls, removed)
-        for block in removed:
-            if block not in self.blocks:
-                raise TraceError(f"block {block!r} was not found in the converted graph")
-            source, result = self.blocks[block]
-            for operator in graph.operators:
-                operator.inputs = np.where(operator.inputs == result, source, operator.inputs).astype(np.int32)
-            if result in graph.outputs:
-                raise TraceError(f"block {block!r} gives the model's output and cannot be bypassed")
+        self._bypass_(model, removed)
         drop_dead_operators_(model)
         _settle_shapes_(model)
         content = pack(model)
         _check(content, self.example[:2], expected[:2].numpy())
         return content
+
+    def _bypass_(self, model: Any, removed: Collection[str]) -> None:
+        """Let every reader of a removed block's output read the block's input instead."""
+        instead: dict[int, int] = {}
+        for block in removed:
+            if block not in self.blocks:
+                raise TraceError(f"block {block!r} was not found in the converted graph")
+            source, result = self.blocks[block]
+            instead[result] = source
+
+        def left(index: int) -> int:
+            # What went into a block may itself come from one that is gone.
+            while index in instead:
+                index = instead[index]
+            return index
+
+        graph = model.subgraphs[0]
+        if any(int(index) in instead for index in graph.outputs):
+            raise TraceError("the last block gives the model's output and cannot be bypassed")
+        for operator in graph.operators:
+            operator.inputs = np.array([left(int(index)) for index in operator.inputs], np.int32)
 
 
 def _with_random_weights(module: nn.Module) -> nn.Module:
@@ -128,6 +144,13 @@ def _places(model: Any, marked: nn.Module) -> dict[int, tuple[str, tuple[int, ..
             for order in ORDERS.get(parameter.ndim, ()):
                 if np.array_equal(parameter.transpose(order), value):
                     places[index] = (name, order)
+    lost = sorted(parameters.keys() - {name for name, _ in places.values()})
+    if lost:
+        # For one, it multiplies the weight of a layer norm into the linear layer behind it.
+        raise TraceError(
+            f"{len(lost)} of {len(parameters)} parameters are merged with others in the converted graph "
+            f"({lost[0]!r} is one); convert each copy of this model anew"
+        )
     return places
 
 
@@ -153,7 +176,10 @@ def _blocks(
     interpreter.invoke()
     activations = {
         int(index): interpreter.get_tensor(int(index))
-        for index in {*model.subgraphs[0].inputs, *(i for op in model.subgraphs[0].operators for i in op.outputs)}
+        for index in {
+            *model.subgraphs[0].inputs,
+            *(i for op in model.subgraphs[0].operators for i in op.outputs),
+        }
     }
     found = {}
     for name, pair in seen.items():
@@ -172,9 +198,12 @@ def _holding(activations: dict[int, np.ndarray], value: np.ndarray) -> int | Non
 
 
 def _patch_pads_(
-    model: Any, before: dict[str, tuple[Call, ...]], after: dict[str, tuple[Call, ...]], removed: Collection[str]
+    model: Any,
+    before: dict[str, tuple[Call, ...]],
+    after: dict[str, tuple[Call, ...]],
+    removed: Collection[str],
 ) -> None:
-    """Give each PAD of channels what the copy's code passes; the converter keeps no other number of widths."""
+    """Give each PAD of channels what the copy's code passes; no other number follows from widths."""
     changes: dict[tuple[int, int], set[tuple[int, int]]] = {}
     for scope, calls in before.items():
         if any(scope == block or scope.startswith(f"{block}.") for block in removed):
@@ -188,13 +217,17 @@ def _patch_pads_(
                 changes.setdefault(pairs[0], set()).add(pairs[1])
     for operator, kind in zip(model.subgraphs[0].operators, operator_names(model), strict=True):
         amounts = constant(model, operator.inputs[1]) if kind == "PAD" else None
-        if amounts is None or len(amounts) != 4 or not amounts[3].any():
+        if amounts is None or np.count_nonzero(amounts.any(axis=1)) != 1:
             continue
-        pair = (int(amounts[3][0]), int(amounts[3][1]))
-        if len(changes.get(pair, ())) != 1:
+        # Where the converter kept an activation channels first, the channels are not the last axis.
+        axis = int(np.flatnonzero(amounts.any(axis=1))[0])
+        pair = (int(amounts[axis][0]), int(amounts[axis][1]))
+        if pair not in changes:
+            continue
+        if len(changes[pair]) > 1:
             raise TraceError(f"a padding of {pair} channels cannot be told from others like it")
         patched = amounts.copy()
-        patched[3] = next(iter(changes[pair]))
+        patched[axis] = next(iter(changes[pair]))
         give_constant_(model, operator.inputs[1], patched)
 
 
@@ -204,7 +237,9 @@ def _settle_shapes_(model: Any) -> None:
         interpreter = _interpreter(pack(model))
     except (RuntimeError, ValueError) as error:
         raise TraceError(f"LiteRT refuses the adapted graph: {error}") from error
-    constants = {index for index in range(len(model.subgraphs[0].tensors)) if constant(model, index) is not None}
+    constants = {
+        index for index in range(len(model.subgraphs[0].tensors)) if constant(model, index) is not None
+    }
     for detail in interpreter.get_tensor_details():
         index = detail["index"]
         if index < len(model.subgraphs[0].tensors) and index not in constants:

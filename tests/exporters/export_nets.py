@@ -48,23 +48,35 @@ def narrowed(net: nn.Module, keep: float) -> nn.Module:
     return cut.eval()
 
 
-class Narrow(nn.Module):
-    """A residual net of `width` with a padding shortcut, a grouped convolution and a reshape, all of which
-    depend on the width; an exact copy with a smaller width may be made by `cut_to`."""
+class Padded(nn.Module):
+    """A padding shortcut and a depthwise convolution, both of which depend on the width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 4, 3, padding=1)
         self.wide = nn.Conv2d(4, width, 3, padding=1)
         self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.head = nn.Linear(width * 16, 5)
+        self.head = nn.Linear(width, 5)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def features(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.first(x))
         added = self.wide.out_channels - x.shape[1]
         shortcut = nn.functional.pad(x, (0, 0, 0, 0, added // 2, added - added // 2))
-        x = torch.relu(self.depthwise(self.wide(x)) + shortcut)
-        return self.head(nn.functional.max_pool2d(x, 4).flatten(1))
+        return torch.relu(self.depthwise(self.wide(x)) + shortcut)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x).mean((2, 3)))
+
+
+class Narrow(Padded):
+    """The same with a reshape before the head, whose size depends on the width too."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.head = nn.Linear(width * 16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.functional.max_pool2d(self.features(x), 4).flatten(1))
 
 
 class Attention(nn.Module):

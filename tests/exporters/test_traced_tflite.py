@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import export_nets as nets
+import numpy as np
+import pytest
+from torch import nn
+
+from device_bench.local import predict
+from device_bench.protocol import BenchRequest, RuntimeName
+from exporters import litert_library
+from exporters.base import ArtifactMetadata
+from exporters.tflite_graph import operator_names, unpack
+from exporters.tflite_int8 import quantize_int8
+from exporters.to_tflite import channels_last, to_float_tflite, write_tflite
+from exporters.traced_onnx import TraceError
+from exporters.traced_tflite import TracedTflite
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    return nets.residual_net()
+
+
+@pytest.fixture(scope="module")
+def traced(net: nn.Module) -> TracedTflite:
+    return TracedTflite.trace(net, nets.samples(2))
+
+
+CUTS = {
+    "as it was": (1.0, ()),
+    "two neighbouring blocks removed and narrower": (0.5, ("layer1.0", "layer1.1")),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_copy_needs_no_conversion(
+    net: nn.Module, traced: TracedTflite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cut: str
+) -> None:
+    keep, removed = CUTS[cut]
+    copy = nets.narrowed(nets.without(net, *removed), keep)
+    fresh = to_float_tflite(copy, nets.samples(1))
+    monkeypatch.setattr(litert_library, "converter", None)
+    content = traced.instantiate(copy, removed)
+    assert Counter(operator_names(unpack(content))) == Counter(operator_names(unpack(fresh)))
+    assert len(content) < 1.05 * len(fresh)
+    inputs = nets.samples(8)
+    expected = nets.torch_outputs(copy, inputs)
+    int8 = quantize_int8(content, channels_last(inputs))
+    for name, data, allowed in (("float", content, 1e-4), ("int8", int8, 0.1)):
+        artifact = write_tflite(data, tmp_path / f"{name}.tflite", "float32", ArtifactMetadata())
+        request = BenchRequest(path=artifact.path, runtime=RuntimeName.LITERT)
+        outputs = predict(request, np.ascontiguousarray(channels_last(inputs)))
+        assert isinstance(outputs, np.ndarray), outputs
+        assert np.abs(outputs - expected).mean() / np.abs(expected).mean() < allowed
+
+
+def test_numbers_that_follow_from_widths_are_put_in() -> None:
+    traced = TracedTflite.trace(nets.Padded(12).eval(), nets.samples(1))
+    # Instantiating compares with torch; an odd number of added channels puts one less in front.
+    content = traced.instantiate(nets.Padded(7).eval())
+    sizes = {size for tensor in unpack(content).subgraphs[0].tensors for size in tensor.shape}
+    assert 7 in sizes and 12 not in sizes
+
+
+def test_merged_parameters_are_refused_at_once() -> None:
+    with pytest.raises(TraceError, match=r"norm\.\w+'.*anew"):
+        TracedTflite.trace(nets.Attention().eval(), nets.samples(1))
+
+
+def test_blocks_that_cannot_go_are_refused(net: nn.Module, traced: TracedTflite) -> None:
+    with pytest.raises(TraceError, match="layer9"):
+        traced.instantiate(net, ["layer9"])
+    with pytest.raises(TraceError, match="other functions"):
+        traced.instantiate(nets.Padded(7).eval())
