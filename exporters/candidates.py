@@ -17,9 +17,12 @@ from device_bench.local import measure
 from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, TimingPolicy
 from exporters import exporter_for
 from exporters.base import ArtifactMetadata
-from exporters.onnx_int8 import quantize_int8
+from exporters.onnx_int8 import quantize_int8 as quantize_onnx
+from exporters.tflite_int8 import quantize_int8 as quantize_tflite
 from exporters.to_onnx import write_onnx
+from exporters.to_tflite import channels_last, write_tflite
 from exporters.traced_onnx import TracedOnnx, TraceError
+from exporters.traced_tflite import TracedTflite
 from pipeline.errors import ExportError
 from pipeline.graph import ModelGraph
 from pipeline.plan import CompressionPlan
@@ -49,7 +52,8 @@ class ShapeBench:
     calibration: np.ndarray
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
-    _traced: TracedOnnx | None = None
+    _traced: dict[str, TracedOnnx | TracedTflite] = field(default_factory=dict)
+    _untraceable: set[str] = field(default_factory=set)
 
     def measure(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Measurement | Failure]:
         """Latency and memory of `module` on each target; a shape seen before is not measured again."""
@@ -66,11 +70,7 @@ class ShapeBench:
         self.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         try:
-            if target.artifact_format == "onnx":
-                self._write_onnx(module, plan, path)
-            else:
-                exporter = exporter_for("tflite")
-                exporter.export(module, path, "int8", self._few(), ArtifactMetadata(plan_id=plan.plan_id))
+            self._write(target.artifact_format, module, plan, path)
         except ExportError as error:
             return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
         self._spent(f"export {target.artifact_format}", started)
@@ -86,20 +86,36 @@ class ShapeBench:
             partial.replace(known)
         return outcome
 
-    def _write_onnx(self, module: nn.Module, plan: CompressionPlan, path: Path) -> None:
-        if self._traced is None:
-            self._traced = TracedOnnx.trace(self.original, self.calibration[:2])
-        try:
-            proto = self._traced.instantiate(module, plan.removed)
-        except TraceError as error:
-            LOG.warning(
-                "plan %s is exported anew, since the traced graph does not fit it: %s", plan.plan_id, error
-            )
-            exporter_for("onnx").export(
-                module, path, "int8", self._few(), ArtifactMetadata(plan_id=plan.plan_id)
-            )
-            return
-        write_onnx(quantize_int8(proto, self._few()), path, "int8", ArtifactMetadata(plan_id=plan.plan_id))
+    def _write(self, form: str, module: nn.Module, plan: CompressionPlan, path: Path) -> None:
+        """Write the INT8 file by the traced export of the original; anew, and said so, where that fails."""
+        metadata = ArtifactMetadata(plan_id=plan.plan_id)
+        if form not in self._untraceable:
+            try:
+                if form == "onnx":
+                    model = self._onnx().instantiate(module, plan.removed)
+                    write_onnx(quantize_onnx(model, self._few()), path, "int8", metadata)
+                else:
+                    content = self._tflite().instantiate(module, plan.removed)
+                    quantized = quantize_tflite(content, channels_last(self._few()))
+                    write_tflite(quantized, path, "int8", metadata)
+                return
+            except TraceError as error:
+                LOG.warning("plan %s is exported to %s anew: %s", plan.plan_id, form, error)
+                if form not in self._traced:
+                    self._untraceable.add(form)
+        exporter_for(form).export(module, path, "int8", self._few(), metadata)
+
+    def _onnx(self) -> TracedOnnx:
+        found = self._traced.get("onnx")
+        if not isinstance(found, TracedOnnx):
+            found = self._traced["onnx"] = TracedOnnx.trace(self.original, self.calibration[:2])
+        return found
+
+    def _tflite(self) -> TracedTflite:
+        found = self._traced.get("tflite")
+        if not isinstance(found, TracedTflite):
+            found = self._traced["tflite"] = TracedTflite.trace(self.original, self.calibration[:2])
+        return found
 
     def _few(self) -> np.ndarray:
         return self.calibration[:TIMING_CALIBRATION_SAMPLES]

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from device_bench.errors import RunError
 from device_bench.local import compare, measure, predict
 from device_bench.protocol import BenchRequest, Failure, Measurement, TimingPolicy
 from exporters import exporter_for
 from exporters.base import Artifact, ArtifactMetadata, Precision
 from exporters.parity import Tolerance, check_parity, to_layout
 from pipeline.data.base import Dataset, Split
-from pipeline.errors import RunError
 from pipeline.evaluation import score
 from pipeline.result import Entry, Parity, Speedup
 from pipeline.target import Target

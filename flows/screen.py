@@ -103,17 +103,10 @@ class Screen:
 
 
 def show_result(console: Console, result: RunResult, folder: Path) -> None:
-    """The table of float, plain INT8 and chosen on each target, the verdict, and the files."""
-    table = Table(title=f"{result.model} on {result.data}", title_justify="left")
-    for heading in ("target", "artifact"):
-        table.add_column(heading)
-    for heading in (result.metric, "p50 ms", "p90 ms", "peak MiB", "file KiB", "vs plain INT8"):
-        table.add_column(heading, justify="right")
+    """A table of float, plain INT8 and chosen for each target, the verdict, and the files."""
+    console.print()
     for name, found in result.targets.items():
-        for row in _rows(name, found):
-            table.add_row(*row)
-        table.add_section()
-    console.print(table)
+        console.print(_table(name, found, result.metric))
     if result.budget_met:
         console.print("[green]budget met[/green] on every target")
     for name, found in result.targets.items():
@@ -124,22 +117,31 @@ def show_result(console: Console, result: RunResult, folder: Path) -> None:
         console.print(f"  {path.name}", highlight=False)
 
 
-def _rows(name: str, found: TargetResult) -> list[list[str]]:
-    def row(label: str, entry: Entry, ratio: str) -> list[str]:
-        return [
-            name if label == "float" else "",
-            label + ("" if entry.settled else " (did not settle)"),
-            f"{entry.accuracy:.2f}",
-            f"{entry.p50_ms:.3f}",
-            f"{entry.p90_ms:.3f}",
-            f"{entry.peak_memory_bytes / 2**20:.1f}",
-            f"{entry.artifact_bytes / 2**10:.0f}",
-            ratio,
-        ]
-
+def _table(name: str, found: TargetResult, metric: str) -> Table:
+    table = Table(title=name, title_justify="left", title_style="bold")
+    table.add_column("artifact")
+    for heading in (metric, "p50 ms", "p90 ms", "peak MiB", "KiB", "vs plain INT8"):
+        table.add_column(heading, justify="right", no_wrap=True)
     speed = found.speedup_vs_plain_int8
     ratio = "" if speed is None else f"{speed.ratio:.2f}× ({speed.low:.2f}–{speed.high:.2f})"
-    rows = [row("float", found.float, "")]
-    if found.plain_int8 is not None:
-        rows.append(row("plain INT8", found.plain_int8, "1.00×"))
-    return [*rows, row("chosen", found.chosen, ratio)]
+    rows = [
+        ("float", found.float, ""),
+        ("plain INT8", found.plain_int8, "1.00×"),
+        ("chosen", found.chosen, ratio),
+    ]
+    for label, entry, versus in rows:
+        if entry is not None:
+            table.add_row(*_cells(label, entry, versus))
+    return table
+
+
+def _cells(label: str, entry: Entry, versus: str) -> tuple[str, ...]:
+    return (
+        label + ("" if entry.settled else " *did not settle*"),
+        f"{entry.accuracy:.2f}",
+        f"{entry.p50_ms:.3f}",
+        f"{entry.p90_ms:.3f}",
+        f"{entry.peak_memory_bytes / 2**20:.1f}",
+        f"{entry.artifact_bytes / 2**10:.0f}",
+        versus,
+    )

@@ -33,6 +33,7 @@ from pipeline.task import ModelSpec, Task
 from pipeline.tracing import trace
 
 WHOLE = CompressionPlan()
+FIRST_POLICY = "uniform"
 
 
 def prepare_station(job: CompressJob, folder: Path) -> Session:
@@ -130,7 +131,9 @@ def trial_station(session: Session, context: PolicyContext, number: int) -> Tria
     known = next((trial for trial in session.trials if trial.number == number), None)
     if known is not None:
         return known
-    policy = load_policy(session.job.policy)
+    # The first trial comes before the probes that a policy learns from: it shows at once that building,
+    # exporting and measuring work.
+    policy = load_policy(session.job.policy if context.effects else FIRST_POLICY)
     plans = policy.propose(context, session.trials, 1)
     if not plans:
         return None

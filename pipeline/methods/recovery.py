@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -83,6 +84,7 @@ def recover_(module: nn.Module, lesson: Lesson, progress: Progress) -> RecoveryR
         loss = run.step(done)
         done += 1
         if done - first == PROBE_STEPS:
+            run.settle_threads()
             run.compile_if_it_pays(done)
         if time.monotonic() - told > 0.25 or done == run.steps:
             told = time.monotonic()
@@ -93,6 +95,7 @@ def recover_(module: nn.Module, lesson: Lesson, progress: Progress) -> RecoveryR
         if done % run.per_epoch == 0:
             run.end_epoch(done)
     module.eval()
+    run.restore_threads()
     run.clear()
     seconds = time.monotonic() - started
     pace = (done - first) * run.batch / max(seconds, 1e-9)
@@ -110,7 +113,8 @@ class _Run:
         self.per_epoch = max(1, len(lesson.views) // self.batch)
         self.steps = max(1, round(lesson.choice.epochs * self.per_epoch))
         self._forward: Callable[[torch.Tensor], torch.Tensor] = module
-        self._began = time.monotonic()
+        self._threads = torch.get_num_threads()
+        self._paces: list[float] = []
         self._truth = torch.from_numpy(lesson.dataset.train.y)
         if lesson.dataset.metric in (Metric.ACCURACY, Metric.AUC):
             self._truth = self._truth.long()
@@ -127,6 +131,15 @@ class _Run:
 
     def step(self, number: int) -> float:
         """One step of training; returns its loss."""
+        began = time.monotonic()
+        if len(self._paces) < PROBE_STEPS:
+            # Half of the probe runs on one thread: a small model's step costs less than waking the others.
+            torch.set_num_threads(1 if len(self._paces) % 2 else self._threads)
+        loss = self._stepped(number)
+        self._paces.append(time.monotonic() - began)
+        return loss
+
+    def _stepped(self, number: int) -> float:
         epoch, place = divmod(number, self.per_epoch)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(self.lesson.seed * 100_003 + epoch)
@@ -147,9 +160,18 @@ class _Run:
         self._optimizer.step()
         return float(loss.detach())
 
+    def settle_threads(self) -> None:
+        """Use one thread or all, whichever ran the faster steps."""
+        alone, together = self._paces[1:PROBE_STEPS:2], self._paces[2:PROBE_STEPS:2]
+        torch.set_num_threads(1 if median(alone) < median(together) else self._threads)
+
+    def restore_threads(self) -> None:
+        """As many threads as before this recovery."""
+        torch.set_num_threads(self._threads)
+
     def compile_if_it_pays(self, done: int) -> None:
         """Compile the forward and backward pass if the time left, at the pace so far, pays it back."""
-        left = (self.steps - done) * (time.monotonic() - self._began) / PROBE_STEPS
+        left = (self.steps - done) * median(self._paces[:PROBE_STEPS])
         if left * COMPILE_SAVES > COMPILE_SECONDS and shutil.which("g++") is not None:
             self._forward = torch.compile(self.module)
             self.compiled = True
