@@ -11,9 +11,7 @@ from pipeline.report import pareto, samples, tables, verdict, wording
 from pipeline.result import RunResult
 
 
-def write_report(
-    result: RunResult, measurements: Mapping[str, Sequence[int]] | None, path: Path
-) -> None:
+def write_report(result: RunResult, measurements: Mapping[str, Sequence[int]] | None, path: Path) -> None:
     """Write the report of a run as one HTML file that opens offline and asks for nothing.
 
     Args:

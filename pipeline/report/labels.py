@@ -82,6 +82,4 @@ def _options(x: float, y: float, text: str) -> list[tuple[Label, _Box]]:
         "below-left": (Label(text, x + 6, below, "end"), x + 6 - width, below - 11),
         "below-right": (Label(text, x - 6, below, "start"), x - 6, below - 11),
     }
-    return [
-        (label, _Box(left, top, left + width, top + LINE_HEIGHT)) for label, left, top in boxes.values()
-    ]
+    return [(label, _Box(left, top, left + width, top + LINE_HEIGHT)) for label, left, top in boxes.values()]

@@ -150,7 +150,9 @@ def _scales(
     scores += [spot.score for spot in spots]
     wide = max(1.02, (max(latencies) / min(latencies)) ** 0.08)
     y_low, y_high = padded(scores, 0.08)
-    return LogScale(min(latencies) / wide, max(latencies) * wide, LEFT, RIGHT), Scale(y_low, y_high, BOTTOM, TOP)
+    return LogScale(min(latencies) / wide, max(latencies) * wide, LEFT, RIGHT), Scale(
+        y_low, y_high, BOTTOM, TOP
+    )
 
 
 def _marks(

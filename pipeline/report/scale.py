@@ -86,7 +86,7 @@ _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.
 
 
 def log_ticks(scale: LogScale, count: int) -> tuple[Tick, ...]:
-    """Ticks of the sparsest set of round numbers that gives at least `count`; linear steps in a short range."""
+    """Ticks of the sparsest round numbers that give `count` or more; linear steps in a short range."""
     lowest, highest = math.floor(math.log10(scale.low)), math.floor(math.log10(scale.high))
     for mantissas in _MANTISSAS:
         values = [m * 10.0**power for power in range(lowest, highest + 1) for m in mantissas]

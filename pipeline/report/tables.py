@@ -30,7 +30,10 @@ class MeasurementRow:
 
 @dataclass(frozen=True)
 class ConditionsRow:
-    """How one measurement was made; a reading that the machine did not give is an em dash."""
+    """How one measurement was made; a reading that the machine did not give is an em dash.
+
+    `started` is to the minute, in the time zone of the record.
+    """
 
     form: str
     runtime: str
@@ -153,7 +156,7 @@ def _conditions(form: str, seen: Conditions, settled: bool) -> ConditionsRow:
         load=given(seen.load_1m, "{:.2f}"),
         operators="—" if delegated is None or undelegated is None else f"{delegated} / {undelegated}",
         device=device.hostname,
-        started=seen.started_at or "—",
+        started=seen.started_at[:16].replace("T", " ") or "—",
         flags=tuple(flags if settled else [*flags, "did not settle"]),
     )
 
@@ -166,12 +169,19 @@ def device_lines(result: RunResult) -> tuple[str, ...]:
     """One line for each device that was measured on: what it is and what its processor can do."""
     entries = [entry for outcome in result.targets.values() for entry in wording.forms(outcome).values()]
     devices = {entry.conditions.device.hostname: entry.conditions.device for entry in entries}
-    return tuple(
-        f"{device.hostname}: {device.cpu_model}, {wording.counted(device.cpu_count, 'core')}, {device.machine}, "
-        f"{device.system}, {wording.bytes_text(device.memory_bytes)} of memory; instruction sets: "
-        f"{', '.join(device.isa) or 'not told'}"
-        for device in devices.values()
-    )
+    lines = []
+    for device in devices.values():
+        parts = [
+            device.cpu_model,
+            wording.counted(device.cpu_count, "core"),
+            device.machine,
+            device.system,
+            f"{wording.bytes_text(device.memory_bytes)} of memory",
+        ]
+        lines.append(
+            f"{device.hostname}: {', '.join(parts)}; instruction sets: {', '.join(device.isa) or '—'}"
+        )
+    return tuple(lines)
 
 
 def unit_lines(result: RunResult) -> tuple[UnitLine, ...]:

@@ -136,6 +136,8 @@ def _speedup(outcome: TargetResult) -> tuple[str, str, str]:
         ratio, against = outcome.speedup_vs_float, "float"
     if ratio is None:
         return "—", "no interleaved comparison was made", ""
+    if ratio.rounds == 0:
+        return f"{ratio.ratio:.2f}×", f"as fast as {against}", "no rounds were needed: it is the same file"
     note = (
         f"95 % interval {wording.interval(ratio.low, ratio.high)} from "
         f"{wording.counted(ratio.rounds, 'interleaved round')}"
@@ -212,7 +214,9 @@ def _speedup_check(outcome: TargetResult, limit: float) -> Check:
     if ratio is None:
         return Check(label, "not measured", wanted, "unknown", met=False)
     spare = ratio.ratio - limit
-    return Check(label, f"{ratio.ratio:.2f}×", wanted, _margin(spare, f"{abs(spare):.2f}×", "too little"), spare >= 0)
+    return Check(
+        label, f"{ratio.ratio:.2f}×", wanted, _margin(spare, f"{abs(spare):.2f}×", "too little"), spare >= 0
+    )
 
 
 def _margin(spare: float, text: str, beyond: str = "too much") -> str:

@@ -89,13 +89,8 @@ def bytes_text(count: int) -> str:
     """Bytes in binary units: 812 B, 112 KiB, 3.12 MiB."""
     if count < 1024:
         return f"{count} B"
-    value = float(count)
-    unit = "B"
-    for unit in ("KiB", "MiB", "GiB"):
-        value /= 1024
-        if value < 1024:
-            break
-    return f"{significant(value)} {unit}"
+    power = min(3, (count.bit_length() - 1) // 10)
+    return f"{significant(count / 1024**power)} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
 def duration(seconds: float) -> str:

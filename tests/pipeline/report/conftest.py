@@ -70,7 +70,9 @@ def plan_for(target: str) -> CompressionPlan:
     """The made-up chosen plan of a target."""
     ratios = np.random.default_rng(len(target)).choice([0.25, 0.5, 0.75, 1.0], len(BLOCKS))
     return CompressionPlan(
-        units={f"{block}.conv1": UnitChoice(keep_ratio=float(r)) for block, r in zip(BLOCKS, ratios, strict=True)},
+        units={
+            f"{block}.conv1": UnitChoice(keep_ratio=float(r)) for block, r in zip(BLOCKS, ratios, strict=True)
+        },
         removed=("layer1.2", "layer3.2") if target == "local-litert" else ("layer1.2",),
         recovery=RecoveryChoice(epochs=24),
     )
@@ -86,7 +88,10 @@ def outcome(target: str) -> TargetResult:
         plain_int8=entry(target, "plain_int8", 91.38, plain_ms, 318_000),
         chosen=entry(target, "chosen", chosen_accuracy, chosen_ms, 142_000),
         speedup_vs_plain_int8=Speedup(
-            ratio=plain_ms / chosen_ms, low=plain_ms / chosen_ms - 0.06, high=plain_ms / chosen_ms + 0.05, rounds=40
+            ratio=plain_ms / chosen_ms,
+            low=plain_ms / chosen_ms - 0.06,
+            high=plain_ms / chosen_ms + 0.05,
+            rounds=40,
         ),
         plan=plan_for(target),
         plan_id=plan_for(target).plan_id,
@@ -103,11 +108,14 @@ def trial_points() -> tuple[TrialPoint, ...]:
         kept = rng.uniform(0.25, 1.0)
         accuracy = 92.0 - 30 * (1 - kept) ** 1.9 - abs(rng.normal(0, 2.0)) - (45 if number == 11 else 0)
         latency = {
-            name: (0.35 + 0.65 * kept) * plain * rng.uniform(0.95, 1.1) for name, (_, plain, _) in P50_MS.items()
+            name: (0.35 + 0.65 * kept) * plain * rng.uniform(0.95, 1.1)
+            for name, (_, plain, _) in P50_MS.items()
         }
         origin = ("uniform", "random", "sensitivity", "tpe")[min(3, number // 4)]
         points.append(
-            TrialPoint(number=number, plan_id=f"{number:012x}", accuracy=accuracy, latency_ms=latency, origin=origin)
+            TrialPoint(
+                number=number, plan_id=f"{number:012x}", accuracy=accuracy, latency_ms=latency, origin=origin
+            )
         )
     for number, target in ((22, "local-onnxruntime"), (23, "local-litert")):
         latency = {name: chosen * (1.0 if name == target else 1.2) for name, (_, _, chosen) in P50_MS.items()}
@@ -124,7 +132,12 @@ def trial_points() -> tuple[TrialPoint, ...]:
     for number, failure in ((24, "timed_out: no answer within 180 s"), (25, "crashed: exit code -11")):
         points.append(
             TrialPoint(
-                number=number, plan_id=f"{number:012x}", accuracy=float("nan"), latency_ms={}, origin="tpe", failure=failure
+                number=number,
+                plan_id=f"{number:012x}",
+                accuracy=float("nan"),
+                latency_ms={},
+                origin="tpe",
+                failure=failure,
             )
         )
     return tuple(points)
@@ -134,8 +147,11 @@ def unit_rows() -> tuple[UnitRow, ...]:
     """The units of a made-up ResNet-20."""
     rows = [
         UnitRow(
-            name=f"stage{stage}", layers=(f"layer{stage}.0.conv2", f"layer{stage}.1.conv2"), width=width,
-            widths=dict.fromkeys(TARGETS, width), macs_share=0.17,
+            name=f"stage{stage}",
+            layers=(f"layer{stage}.0.conv2", f"layer{stage}.1.conv2"),
+            width=width,
+            widths=dict.fromkeys(TARGETS, width),
+            macs_share=0.17,
         )
         for stage, width in WIDTHS.items()
     ]
@@ -159,13 +175,21 @@ def run_result() -> RunResult:
         budget_met=False,
         trials=26,
         seconds=4361.0,
-        seconds_by_stage={"load": 3.1, "trace": 1.8, "trials": 161.2, "recovery": 4080.0, "export": 31.4, "measure": 58.0, "test": 25.5},
+        seconds_by_stage={
+            "load": 3.1,
+            "trace": 1.8,
+            "trials": 161.2,
+            "recovery": 4080.0,
+            "export": 31.4,
+            "measure": 58.0,
+            "test": 25.5,
+        },
         targets={target: outcome(target) for target in TARGETS},
         points=trial_points(),
         units=unit_rows(),
         removed={target: plan_for(target).removed for target in TARGETS},
         notes=(
-            "The search split is carved from the public training set, which the weights may have seen: its scores are optimistic.",
+            "The search split is carved from the public training set: its scores are optimistic.",
             "<script>alert('a note is text, not markup')</script>",
         ),
     )
