@@ -1,0 +1,103 @@
+"""The base install as a board gets it: made in a fresh virtual environment from a copy of the checkout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.venv
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("device_bench", "pipeline", "exporters", "flows")
+NOT_ON_A_BOARD = {
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "tensorflow",
+    "prefect",
+    "jax",
+    "litert-torch",
+    "scikit-learn",
+}
+
+IMPORT_DEVICE_BENCH = """
+import importlib, pkgutil, device_bench
+for module in pkgutil.walk_packages(device_bench.__path__, "device_bench."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, whatever its exit code."""
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=600, check=False, cwd=cwd
+    )
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` folder of an environment with the base install and nothing else."""
+    folder = tmp_path_factory.mktemp("board")
+    checkout = folder / "checkout"
+    # A copy, since building a wheel leaves files in the tree it is built from.
+    checkout.mkdir()
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, checkout)
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
+    made = run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    assert made.returncode == 0, made.stderr
+    binaries = folder / "venv" / "bin"
+    installed = run(
+        binaries / "python", "-m", "pip", "install", "-q", "-c", "constraints.txt", ".", cwd=checkout
+    )
+    assert installed.returncode == 0, installed.stderr
+    shutil.rmtree(checkout)
+    return binaries
+
+
+def test_base_install_brings_no_heavy_library(board: Path) -> None:
+    listed = run(board / "python", "-m", "pip", "list", "--format=json", cwd=board)
+    names = {row["name"].lower().replace("_", "-") for row in json.loads(listed.stdout)}
+    assert "edgeloop" in names
+    assert not names & NOT_ON_A_BOARD
+    assert run(board / "python", "-m", "pip", "check", cwd=board).returncode == 0
+
+
+def test_every_module_of_device_bench_imports_without_a_word(board: Path) -> None:
+    done = run(board / "python", "-W", "error", "-c", IMPORT_DEVICE_BENCH, cwd=board)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("command", ["device-bench", "edgeloop"])
+def test_commands_answer_on_a_base_install(board: Path, command: str) -> None:
+    done = run(board / command, "--help", cwd=board)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_missing_extra_is_named_without_a_traceback(board: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"not read before the runtime is found missing")
+    done = run(board / "edgeloop", "bench", model, "--target", "local-onnxruntime", cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode in (2, 3)
+    assert "onnxruntime" in said
+    assert "Traceback" not in said
+
+
+def test_report_templates_travel_with_the_package(board: Path) -> None:
+    code = (
+        "from importlib.resources import files\n"
+        "folder = files('pipeline') / 'report' / 'templates'\n"
+        "print(sorted(file.name for file in folder.iterdir()))"
+    )
+    done = run(board / "python", "-c", code, cwd=board)
+    source = sorted(file.name for file in (ROOT / "pipeline" / "report" / "templates").iterdir())
+    assert done.stdout.strip() == str(source)
