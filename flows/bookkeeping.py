@@ -21,7 +21,7 @@ from pipeline.methods.views import Views
 from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.reward import Baseline
 from pipeline.search import Workbench
-from pipeline.selection import Yardstick
+from pipeline.selection import SEEN_DROP_COUNTS, Yardstick
 from pipeline.task import ModelSpec
 
 
@@ -135,7 +135,9 @@ class Session:
 
     def yardstick(self, context: PolicyContext) -> Yardstick:
         """What recovered candidates are held against."""
-        return Yardstick(self.workbench.dataset.metric, context.float_accuracy, self.fair_score)
+        counts = SEEN_DROP_COUNTS if self.search_was_seen else 1.0
+        metric = self.workbench.dataset.metric
+        return Yardstick(metric, context.float_accuracy, self.fair_score, counts)
 
     @property
     def _probes(self) -> Path:

@@ -1,7 +1,8 @@
 """Which trial is worth a recovery, given that a recovery is the dearest part of a run.
 
 A trial's accuracy before recovery ranks it; how much of its loss recovery brings back must be forecast. The
-forecast is one number, the share of the loss that stays, learned from the recoveries made so far.
+forecast is drop = c * loss^2: small losses come back wholly, large ones do not. c is learned from the
+recoveries made so far.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from statistics import median
 from pipeline.data.base import Metric
 from pipeline.experience import Trial
 
-# Seen on ResNet-20 with CIFAR-10: of 34 points lost before recovery, 0.3 to 1 stayed after 24 epochs.
-SHARE_THAT_STAYS = 0.02
+# c before any recovery: what is lost for good is a point where 70 were lost before recovery.
+FIRST_FORECAST = 1.0 / 70.0**2
+# The share of a drop on samples that both have seen which shows on unseen ones. See ADR 0003.
+SEEN_DROP_COUNTS = 1.0 / 3.0
 # A candidate that is less than this much faster is not worth a recovery of its own.
 WORTHWHILE = 1.04
 
@@ -24,31 +27,33 @@ class Yardstick:
     """What a candidate is held against.
 
     `float_score` is the original's on the search split, which unrecovered candidates are ranked by.
-    `fair_score` is the original's on the split that recovered candidates are judged on. Both are the same
-    unless the original was trained on the search split; see ADR 0003.
+    `fair_score` is the original's on the split that recovered candidates are judged on, and `counts` the
+    share of a drop there that an unseen split shows. Both scores are the same, and all of a drop counts,
+    unless the original was trained on the search split: see ADR 0003.
     """
 
     metric: Metric
     float_score: float
     fair_score: float
+    counts: float = 1.0
 
     def drop(self, score: float) -> float:
-        """Points that a recovered candidate loses against the fair score; negative is a gain."""
-        return self.metric.drop(self.fair_score, score)
+        """Points that a recovered candidate is held to lose on unseen samples; negative is a gain."""
+        return self.counts * self.metric.drop(self.fair_score, score)
 
     def loss_before_recovery(self, trial: Trial) -> float:
         """Points that the trial lost before recovery, never below zero."""
         return max(0.0, self.metric.drop(self.float_score, trial.accuracy or 0.0))
 
 
-def share_that_stays(yardstick: Yardstick, recovered: Sequence[Trial]) -> float:
-    """Median over recovered trials of (points lost after recovery) / (points lost before), at least 0.1 %."""
-    shares = [
-        max(0.0, yardstick.drop(trial.accuracy_recovered)) / yardstick.loss_before_recovery(trial)
+def forecast_factor(yardstick: Yardstick, recovered: Sequence[Trial]) -> float:
+    """c of the forecast: its median over recovered trials, no less than a tenth of what it is before any."""
+    factors = [
+        yardstick.drop(trial.accuracy_recovered) / yardstick.loss_before_recovery(trial) ** 2
         for trial in recovered
         if trial.accuracy_recovered is not None and yardstick.loss_before_recovery(trial) > 0
     ]
-    return max(1e-3, median(shares)) if shares else SHARE_THAT_STAYS
+    return max(FIRST_FORECAST / 10, median(factors)) if factors else FIRST_FORECAST
 
 
 def next_to_recover(
@@ -78,8 +83,8 @@ def next_to_recover(
     ]
     if not open_trials:
         return None
-    stays = share_that_stays(yardstick, recovered)
-    promising = [t for t in open_trials if stays * yardstick.loss_before_recovery(t) <= max_drop]
+    factor = forecast_factor(yardstick, recovered)
+    promising = [t for t in open_trials if factor * yardstick.loss_before_recovery(t) ** 2 <= max_drop]
     if promising:
         return min(promising, key=lambda trial: trial.latency_ms[target])
     return None if good else min(open_trials, key=yardstick.loss_before_recovery)
