@@ -41,7 +41,7 @@ def record(module: nn.Module, example: torch.Tensor) -> tuple[dict[str, tuple[Ca
     return {name: tuple(calls) for name, calls in recorder.calls.items()}, output
 
 
-class _Recorder(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped to us
+class _Recorder(TorchFunctionMode):
     """Notes every torch function called from Python, under the module that is running."""
 
     def __init__(self) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from pydantic import ValidationError
+from safetensors.torch import save
 from torch import nn
 
+from device_bench.errors import BadInputError
 from device_bench.protocol import Record
 from pipeline.dependency import Dependencies, pruned_copy
-from pipeline.errors import WeightsError
 from pipeline.graph import ModelGraph
 from pipeline.methods.depth import remove_blocks_
 from pipeline.methods.structured_pruning import prune_widths_
-from pipeline.model import load_model
+from pipeline.model import load_model, load_weights_
 from pipeline.plan import CompressionPlan
+from pipeline.storage import write_whole
 from pipeline.task import ModelSpec
 from pipeline.tracing import trace
 
@@ -48,23 +50,38 @@ def compress(module: nn.Module, graph: ModelGraph, plan: CompressionPlan) -> nn.
 
 
 def save_compressed(module: nn.Module, recipe: Recipe, folder: Path) -> None:
-    """Write `model.safetensors` and `model.json`, which `load_compressed` reads back."""
+    """Write `model.safetensors` and `model.json`, which `load_compressed` reads back.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
     state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    save_file(state, folder / WEIGHTS_FILE)
-    (folder / RECIPE_FILE).write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / WEIGHTS_FILE, save(state))
+    write_whole(folder / RECIPE_FILE, recipe.model_dump_json(indent=2).encode() + b"\n")
 
 
 def load_compressed(folder: Path) -> nn.Module:
     """The module that `save_compressed` wrote, in evaluation mode; no pickle is read.
 
     Raises:
-        WeightsError: the weights do not fit the recipe.
+        WeightsError: the weights are missing, damaged or do not fit the recipe; names the keys.
+        BadInputError: the recipe is missing, or is none.
     """
-    recipe = Recipe.model_validate_json((folder / RECIPE_FILE).read_text(encoding="utf-8"))
+    recipe = _read_recipe(folder / RECIPE_FILE)
     original = load_model(recipe.model.model_copy(update={"weights": None}))
     module = compress(original, trace(original, recipe.model.input_shape), recipe.plan)
-    try:
-        module.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except RuntimeError as error:
-        raise WeightsError(f"{folder / WEIGHTS_FILE} does not fit {folder / RECIPE_FILE}: {error}") from error
+    load_weights_(module, folder / WEIGHTS_FILE)
     return module.eval()
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        return Recipe.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInputError(
+            f"cannot read {path}: {error.strerror}; give a folder in which a run left a compressed model"
+        ) from error
+    except ValidationError as error:
+        raise BadInputError(
+            f"{path} is no recipe of a compressed model: {error.errors()[0]['msg']}"
+        ) from error

@@ -16,7 +16,7 @@ from pipeline.zoo.resnet import OptionAShortcut
 WIDTH_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
 
-class _OptionAPruner(tp.BasePruningFunc):  # type: ignore[misc]
+class _OptionAPruner(tp.BasePruningFunc):
     """A parameter-free shortcut has no tensor to cut: its two widths are plain numbers."""
 
     def prune_out_channels(self, layer: OptionAShortcut, idxs: list[int]) -> OptionAShortcut:
@@ -69,6 +69,11 @@ class Dependencies:
         module = self.modules[layer]
         function = self._graph.get_pruner_of_module(module).prune_out_channels
         return self._graph.get_pruning_group(module, function, indices)
+
+    def width(self, layer: str) -> int:
+        """Output channels or features that `layer` has now."""
+        module = self.modules[layer]
+        return int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
 
     def reaches_output(self, layer: str) -> bool:
         """True if `layer`'s output channels are the model's own outputs, which no plan may cut."""

@@ -12,13 +12,16 @@ from pipeline.data.base import Metric, Preprocessing, Split
 def score(metric: Metric, outputs: np.ndarray, truth: np.ndarray) -> float:
     """The metric of `outputs` [n, k] against `truth` [n]. Accuracy and AUC are in percent.
 
-    AUC takes the anomaly score from the only output, or from class 1's margin over class 0.
+    AUC takes the anomaly score from the only output, or from class 1's margin over class 0; it is NaN where
+    outputs are not finite, as MSE and R² are.
     """
     if metric is Metric.ACCURACY:
         return 100.0 * float(np.mean(outputs.argmax(axis=1) == truth))
     if metric is Metric.AUC:
         from sklearn.metrics import roc_auc_score
 
+        if not np.isfinite(outputs).all():
+            return float("nan")
         ranks = outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
         return 100.0 * float(roc_auc_score(truth, ranks))
     residual = outputs.reshape(truth.shape).astype(np.float64) - truth

@@ -28,7 +28,8 @@ class Unit(Record):
     """Layers whose output widths are coupled: they are pruned together or not at all.
 
     Widths go in steps of `step` (1, or one channel for each group or head) and never below `min_width`.
-    `heads`: the channels are that many equal runs, each of which loses the same number.
+    `heads`: the channels are that many equal runs (of attention heads, or of a convolution's groups), each of
+    which loses the same number.
     `source`: the unit whose channels this one carries on through a parameter-free shortcut (He et al., 2015,
     option A), which fills the difference of the two widths with zeros, half in front and half behind.
     """

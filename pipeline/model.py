@@ -32,7 +32,7 @@ def load_model(spec: ModelSpec) -> nn.Module:
     """
     module = _build(spec)
     if spec.weights is not None:
-        _load_weights_(module, Path(spec.weights))
+        load_weights_(module, Path(spec.weights))
     module.eval()
     _check_outputs(module, spec)
     return module
@@ -80,7 +80,12 @@ def _build_own(spec: ModelSpec) -> nn.Module:
     return module
 
 
-def _load_weights_(module: nn.Module, path: Path) -> None:
+def load_weights_(module: nn.Module, path: Path) -> None:
+    """Put the weights of a safetensors file into `module`, in place.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or does not fit; names the keys.
+    """
     given = _read_weights(path)
     wanted = module.state_dict()
     # A counter that only matters where the batch norm's momentum is None; many files leave it out.

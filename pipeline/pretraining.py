@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from pipeline.data.base import Dataset
 from pipeline.data.cache import cache_folder
@@ -14,6 +14,7 @@ from pipeline.methods.recovery import Lesson, Progress, recover_
 from pipeline.methods.views import Views
 from pipeline.model import load_model
 from pipeline.plan import RecoveryChoice
+from pipeline.storage import write_whole
 from pipeline.task import ModelSpec
 
 # Samples seen in all; a small set is seen more often, within the bounds below.
@@ -26,6 +27,9 @@ def trained_weights(spec: ModelSpec, dataset: Dataset, seed: int, progress: Prog
     """Path of weights for `spec` on `dataset`, trained now if they are not in the cache.
 
     The search and test splits take no part. The same model, data, recipe and seed give the same file name.
+
+    Raises:
+        RunError: the cache folder cannot be written.
     """
     name = f"{spec.model_dump_json()}|{dataset.name}|{dataset.fingerprint}|{RECIPE.model_dump_json()}|{seed}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -41,8 +45,5 @@ def trained_weights(spec: ModelSpec, dataset: Dataset, seed: int, progress: Prog
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, SAMPLES_SEEN / max(1, len(dataset.train))))
     choice = RECIPE.model_copy(update={"epochs": float(round(epochs))})
     recover_(module, Lesson(dataset, Views(dataset, seed), None, choice, seed), progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, partial)
-    partial.replace(path)
+    write_whole(path, save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))
     return path

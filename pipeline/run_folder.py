@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,7 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from pipeline.errors import BadInputError, RunError
+from device_bench.errors import BadInputError, RunError
+from pipeline.storage import write_whole
 
 
 class RunFolder:
@@ -71,13 +71,21 @@ class RunFolder:
 
         Raises:
             BadInputError: another process holds it.
+            RunError: the folder cannot be written.
         """
-        with (self.path / ".lock").open("w") as file:
+        try:
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise RunError(
+                f"cannot write in the run folder {self.path}: {error.strerror}; make it writable"
+            ) from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise BadInputError(
-                    f"another process is at work in {self.path}; wait for it, or start a new run without --resume"
+                    f"another process is at work in {self.path}; wait for it, or start a new run "
+                    "without --resume"
                 ) from None
             yield
 
@@ -93,16 +101,9 @@ class RunFolder:
         Raises:
             RunError: the disk is full or the folder cannot be written.
         """
-        path = self.file(name)
-        partial = path.with_name(f".{path.name}.part")
+        path = self.path / name
         try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(record.model_dump_json(indent=2) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            raise RunError(
-                f"cannot write {path}: {error.strerror}; free some space and go on with --resume {self.path}"
-            ) from error
+            write_whole(path, record.model_dump_json(indent=2).encode() + b"\n")
+        except RunError as error:
+            raise RunError(f"{error}; then go on with --resume {self.path}") from error
         return path

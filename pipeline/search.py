@@ -5,6 +5,7 @@ Nothing here knows how a file is made or timed: a `CandidateBench` is passed in.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Protocol
 
 from torch import nn
 
-from device_bench.protocol import Failure, Measurement
+from device_bench.protocol import Failure, FailureKind, Measurement
 from pipeline.compressor import compress
 from pipeline.data.base import Dataset, Split
 from pipeline.evaluation import evaluate
@@ -176,12 +177,17 @@ def finished_trial(
     """The record of a trial from what was found."""
     found = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
+    if not math.isfinite(accuracy):
+        # A cut can leave a network whose numbers overflow: that plan failed, and the search goes on.
+        metric = workbench.dataset.metric
+        message = f"the {metric} of the compressed model is {accuracy}; its outputs are not finite"
+        failures.append(Failure(kind=FailureKind.RUNTIME_ERROR, message=message))
     parts = None if failures else reward(accuracy, found, workbench.task.budget, baselines)
     return Trial(
         number=request.number,
         plan=request.plan,
         origin=request.origin,
-        accuracy=accuracy,
+        accuracy=accuracy if math.isfinite(accuracy) else None,
         latency_ms=latencies(outcomes),
         peak_memory_bytes={name: outcome.memory.peak_bytes for name, outcome in found.items()},
         artifact_bytes={name: outcome.memory.file_bytes for name, outcome in found.items()},

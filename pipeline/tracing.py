@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 
 import torch
-from torch import fx, nn
+import torch_pruning as tp
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.dependency import WIDTH_LAYERS, Dependencies, pruned_copy
 from pipeline.errors import ModelError
 from pipeline.graph import Block, Layer, ModelGraph, Unit
+from pipeline.prunability import checked_units
+from pipeline.residual import is_residual
 from pipeline.zoo.resnet import OptionAShortcut
 
 
@@ -46,7 +48,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     layers = {name: _layer(name, dependencies.modules[name], seen) for name in seen.order}
     blocks = _blocks(dependencies.modules, seen, layers)
     units = _linked(_units(dependencies, layers, blocks), dependencies)
-    units = _checked(units, module, input_shape)
+    units = checked_units(units, module, input_shape)
     inner = {block.name: _units_inside(block, units) for block in blocks}
     return ModelGraph(
         units=tuple(units),
@@ -96,11 +98,11 @@ def _layer(name: str, layer: nn.Module, seen: _Seen) -> Layer:
     return Layer(
         name=name,
         operator=type(layer).__name__,
-        in_size=layer.in_channels if convolution else layer.in_features,  # type: ignore[arg-type]
-        out_size=layer.out_channels if convolution else layer.out_features,  # type: ignore[arg-type]
-        kernel=tuple(layer.kernel_size) if convolution else (),  # type: ignore[arg-type]
-        stride=tuple(layer.stride) if convolution else (),  # type: ignore[arg-type]
-        groups=layer.groups if convolution else 1,  # type: ignore[arg-type]
+        in_size=layer.in_channels if convolution else layer.in_features,
+        out_size=layer.out_channels if convolution else layer.out_features,
+        kernel=tuple(layer.kernel_size) if convolution else (),
+        stride=tuple(layer.stride) if convolution else (),
+        groups=layer.groups if convolution else 1,
         macs=seen.macs.get(name, 0),
         parameters=sum(parameter.numel() for parameter in layer.parameters()),
         activation_bytes=4 * prod(seen.outputs[name]),
@@ -117,16 +119,16 @@ def _units(dependencies: Dependencies, layers: dict[str, Layer], blocks: list[Bl
         # A unit is named after a layer that stays when blocks go, so that its name survives their removal.
         root = next((name for name in names if name not in inside), names[0])
         members = [layers[name] for name in names]
-        heads = _heads(dependencies.modules, root)
         grouped = [layer.groups for layer in members if 1 < layer.groups < layer.out_size]
+        heads = lcm(_heads(dependencies.modules, root), *grouped)
         output = any(dependencies.reaches_output(name) for name in names)
         units.append(
             Unit(
                 name=root,
                 layers=tuple(names),
                 width=layers[root].out_size,
-                step=max([heads, *grouped]),
-                min_width=max([heads, *grouped]),
+                step=heads,
+                min_width=heads,
                 heads=heads,
                 macs=sum(layer.macs for layer in members),
                 parameters=sum(layer.parameters for layer in members),
@@ -138,8 +140,8 @@ def _units(dependencies: Dependencies, layers: dict[str, Layer], blocks: list[Bl
     return sorted(units, key=lambda unit: position[unit.layers[0]])
 
 
-def _cuts_outputs(dependency: object) -> bool:
-    return "out_channels" in getattr(dependency.handler, "__name__", "")  # type: ignore[attr-defined]
+def _cuts_outputs(dependency: tp.Dependency) -> bool:
+    return "out_channels" in getattr(dependency.handler, "__name__", "")
 
 
 def _heads(modules: dict[str, nn.Module], layer: str) -> int:
@@ -170,50 +172,12 @@ def _linked(units: list[Unit], dependencies: Dependencies) -> list[Unit]:
     return [unit.model_copy(update={"source": source.get(unit.name)}) for unit in units]
 
 
-def _checked(units: list[Unit], module: nn.Module, input_shape: tuple[int, ...]) -> list[Unit]:
-    """Units that really prune: one that breaks the forward pass or the outputs is marked, with the reason."""
-    if _prune_problem([unit for unit in units if unit.prunable], module, input_shape) is None:
-        return units
-    result = []
-    for unit in units:
-        problem = (
-            _prune_problem([unit], module, input_shape) if unit.prunable and unit.source is None else None
-        )
-        result.append(
-            unit if problem is None else unit.model_copy(update={"prunable": False, "reason": problem})
-        )
-    return result
-
-
-def _prune_problem(units: list[Unit], module: nn.Module, input_shape: tuple[int, ...]) -> str | None:
-    """Why cutting each of `units` by a step breaks the model; None if it does not."""
-    example = torch.zeros(1, *input_shape)
-    copy = pruned_copy(module)
-    dependencies = Dependencies(copy, input_shape)
-    for unit in units:
-        if unit.width <= unit.step:
-            continue
-        run = unit.width // unit.heads
-        cut = unit.step // unit.heads
-        indices = [head * run + channel for head in range(unit.heads) for channel in range(cut)]
-        try:
-            dependencies.group(unit.name, indices).prune()
-        except Exception as error:
-            return f"pruning it fails: {type(error).__name__}: {error}"
-    try:
-        with torch.no_grad():
-            same = copy(example).shape == module(example).shape
-    except Exception as error:
-        return f"the model does not run once it is pruned: {str(error).splitlines()[0]}"
-    return None if same else "pruning it would change the model's outputs"
-
-
 def _blocks(modules: dict[str, nn.Module], seen: _Seen, layers: dict[str, Layer]) -> list[Block]:
     found: list[Block] = []
     for name, module in modules.items():
         inside = tuple(layer for layer in layers if layer.startswith(f"{name}."))
         same_shape = name in seen.inputs and seen.inputs[name] == seen.outputs[name]
-        if not inside or not same_shape or isinstance(module, nn.Sequential) or not _is_residual(module):
+        if not inside or not same_shape or isinstance(module, nn.Sequential) or not is_residual(module):
             continue
         found.append(
             Block(
@@ -231,35 +195,3 @@ def _blocks(modules: dict[str, nn.Module], seen: _Seen, layers: dict[str, Layer]
 
 def _units_inside(block: Block, units: list[Unit]) -> tuple[str, ...]:
     return tuple(unit.name for unit in units if set(unit.layers) <= set(block.layers))
-
-
-def _is_residual(module: nn.Module) -> bool:
-    """True if the module adds its own input, untouched, to what it computes; an activation may follow."""
-    try:
-        graph = fx.symbolic_trace(module).graph
-    except Exception:
-        # What fx cannot follow (control flow on data) is not offered for removal; that is a limit, no error.
-        return False
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    return len(inputs) == 1 and any(
-        _is_sum(node) and any(_untouched(argument, module) is inputs[0] for argument in node.args)
-        for node in graph.nodes
-    )
-
-
-def _is_sum(node: fx.Node) -> bool:
-    return node.target in (operator.add, operator.iadd, torch.add) or (
-        node.op == "call_method" and node.target in ("add", "add_")
-    )
-
-
-def _untouched(node: object, module: nn.Module) -> object:
-    """`node`, or what it stands for if only identities lie between."""
-    while isinstance(node, fx.Node) and node.op == "call_module":
-        called = module.get_submodule(str(node.target))
-        if not isinstance(called, nn.Identity) and not (
-            isinstance(called, nn.Sequential) and len(called) == 0
-        ):
-            break
-        node = node.args[0]
-    return node

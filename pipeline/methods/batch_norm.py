@@ -29,10 +29,12 @@ def reestimate_(
         return
     momenta = [norm.momentum for norm in norms]
     was_training = module.training
+    # Only the norms are in training mode: what dropout lets through is not what they will see in use.
+    module.eval()
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    module.train()
+        norm.train()
     with torch.no_grad():
         for start in range(0, len(samples), batch):
             inputs = torch.from_numpy(preprocessing.apply(samples[start : start + batch]))

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipeline.data.base import Dataset, Metric
+from pipeline.methods.checkpoint import Checkpoint
 from pipeline.methods.distillation import recovery_loss
 from pipeline.methods.teacher import RememberingTeacher
 from pipeline.methods.views import Views
@@ -33,7 +34,7 @@ COMPILE_SAVES = 0.35
 PROBE_STEPS = 12
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
-LARGEST_BATCH = 128
+SMALLEST_BATCH, LARGEST_BATCH = 8, 128
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,23 @@ def recover_(module: nn.Module, lesson: Lesson, progress: Progress) -> RecoveryR
     module.train()
     module.to(memory_format=torch.channels_last)
     started = time.monotonic()
-    done = run.resume()
-    first = done
-    told = 0.0
-    while done < run.steps:
-        loss = run.step(done)
-        done += 1
+    first = run.resume()
+    try:
+        loss = _train(run, first, progress)
+    finally:
+        module.eval()
+        run.restore_threads()
+    run.clear()
+    seconds = time.monotonic() - started
+    pace = max(0, run.steps - first) * run.batch / max(seconds, 1e-9)
+    return RecoveryReport(seconds, pace, run.bf16, run.compiled, loss)
+
+
+def _train(run: _Run, first: int, progress: Progress) -> float:
+    """All steps from `first` on; returns the last one's loss, NaN if none was left."""
+    started, told, loss = time.monotonic(), 0.0, math.nan
+    for done in range(first + 1, run.steps + 1):
+        loss = run.step(done - 1)
         if done - first == PROBE_STEPS:
             run.settle_threads()
             run.compile_if_it_pays(done)
@@ -94,12 +106,7 @@ def recover_(module: nn.Module, lesson: Lesson, progress: Progress) -> RecoveryR
             )
         if done % run.per_epoch == 0:
             run.end_epoch(done)
-    module.eval()
-    run.restore_threads()
-    run.clear()
-    seconds = time.monotonic() - started
-    pace = (done - first) * run.batch / max(seconds, 1e-9)
-    return RecoveryReport(seconds, pace, run.bf16, run.compiled, loss if done > first else math.nan)
+    return loss
 
 
 class _Run:
@@ -109,13 +116,14 @@ class _Run:
         self.module, self.lesson = module, lesson
         self.bf16 = native_bf16()
         self.compiled = False
-        self.batch = max(8, min(LARGEST_BATCH, len(lesson.views) // 10))
-        self.per_epoch = max(1, len(lesson.views) // self.batch)
-        self.steps = max(1, round(lesson.choice.epochs * self.per_epoch))
+        self.batch = min(len(lesson.views), max(SMALLEST_BATCH, min(LARGEST_BATCH, len(lesson.views) // 10)))
+        self.per_epoch = len(lesson.views) // self.batch
+        epochs = lesson.choice.epochs
+        self.steps = max(1, round(epochs * self.per_epoch)) if epochs > 0 else 0
         self._forward: Callable[[torch.Tensor], torch.Tensor] = module
         self._threads = torch.get_num_threads()
         self._paces: list[float] = []
-        self._truth = torch.from_numpy(lesson.dataset.train.y)
+        self._truth = torch.from_numpy(np.require(lesson.dataset.train.y, requirements=["C", "W"]))
         if lesson.dataset.metric in (Metric.ACCURACY, Metric.AUC):
             self._truth = self._truth.long()
         decayed = [tensor for tensor in module.parameters() if tensor.ndim > 1]
@@ -126,6 +134,7 @@ class _Run:
             momentum=MOMENTUM,
             nesterov=True,
         )
+        self._checkpoint = Checkpoint(lesson.checkpoint)
         self._order = torch.empty(0, dtype=torch.long)
         self._epoch = -1
 
@@ -156,7 +165,7 @@ class _Run:
         choice, metric = self.lesson.choice, self.lesson.dataset.metric
         loss = recovery_loss(outputs, taught, self._truth[indices], choice, metric)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizer.step()
         return float(loss.detach())
 
@@ -187,37 +196,12 @@ class _Run:
         """Keep what a killed process would lose: the teacher's answers and the state of training."""
         if self.lesson.teacher is not None:
             self.lesson.teacher.keep((done // self.per_epoch - 1) % self.lesson.views.count)
-        path = self.lesson.checkpoint
-        if path is None:
-            return
-        state = {f"module.{name}": tensor.contiguous() for name, tensor in self.module.state_dict().items()}
-        for index, tensor in enumerate(self._parameters()):
-            buffer = self._optimizer.state[tensor].get("momentum_buffer")
-            if buffer is not None:
-                state[f"momentum.{index}"] = buffer.contiguous()
-        state["done"] = torch.tensor(done)
-        partial = path.with_suffix(".part")
-        save_file(state, partial)
-        partial.replace(path)
+        self._checkpoint.write(self.module, self._optimizer, done)
 
     def resume(self) -> int:
         """Steps done before, with the state they left; 0 without a checkpoint."""
-        path = self.lesson.checkpoint
-        if path is None or not path.exists():
-            return 0
-        state = load_file(path)
-        prefix = "module."
-        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        self.module.load_state_dict(own)
-        for index, tensor in enumerate(self._parameters()):
-            if f"momentum.{index}" in state:
-                self._optimizer.state[tensor]["momentum_buffer"] = state[f"momentum.{index}"]
-        return int(state["done"])
+        return self._checkpoint.restore_(self.module, self._optimizer)
 
     def clear(self) -> None:
         """Remove the checkpoint: what it was for is done."""
-        if self.lesson.checkpoint is not None:
-            self.lesson.checkpoint.unlink(missing_ok=True)
-
-    def _parameters(self) -> list[torch.Tensor]:
-        return [tensor for group in self._optimizer.param_groups for tensor in group["params"]]
+        self._checkpoint.clear()

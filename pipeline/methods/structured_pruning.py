@@ -1,8 +1,8 @@
 """Structured pruning: whole channels leave, shapes shrink for real.
 
-A unit's channels are ranked by group magnitude: the L2 norm of every weight that would leave with a channel,
-averaged over the coupled layers and divided by the unit's mean (Fang et al., "DepGraph: Towards Any
-Structural Pruning", CVPR 2023, section 3.3; Torch-Pruning's GroupMagnitudeImportance).
+A unit's channels are ranked by group magnitude: the squares of every weight that would leave with a channel,
+summed in each coupled layer, averaged over those layers and divided by the unit's mean (Fang et al.,
+"DepGraph: Towards Any Structural Pruning", CVPR 2023, section 3.3; Torch-Pruning's GroupMagnitudeImportance).
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ def prune_widths_(dependencies: Dependencies, graph: ModelGraph, widths: dict[st
         graph: of the original model.
         widths: channels that stay, for each unit that is still there.
     """
-    importance = {name: _importance(dependencies, graph.unit_by_name[name]) for name in widths}
+    changed = _changed(graph, widths)
+    importance = {unit.name: _importance(dependencies, unit) for unit in changed}
     kept: dict[str, list[int]] = {}
-    for unit in graph.units:
-        if unit.name not in widths:
-            continue
+    for unit in changed:
         score = importance[unit.name] + _carried_importance(unit, graph, importance)
         if unit.source is None:
             kept[unit.name] = _best(score, widths[unit.name], unit.heads)
@@ -37,6 +36,16 @@ def prune_widths_(dependencies: Dependencies, graph: ModelGraph, widths: dict[st
         gone = sorted(set(range(graph.unit_by_name[name].width)) - set(channels))
         if gone:
             dependencies.group(root_layer(dependencies, graph.unit_by_name[name]), gone).prune()
+
+
+def _changed(graph: ModelGraph, widths: dict[str, int]) -> list[Unit]:
+    """Units that lose channels, and all that a shortcut joins, in forward order."""
+    joined = {name for unit in graph.units if unit.source is not None for name in (unit.name, unit.source)}
+    return [
+        unit
+        for unit in graph.units
+        if unit.name in widths and (widths[unit.name] < unit.width or unit.name in joined)
+    ]
 
 
 def root_layer(dependencies: Dependencies, unit: Unit) -> str:

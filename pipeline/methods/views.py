@@ -1,8 +1,8 @@
 """Augmented views of training samples, from a small fixed set so that a teacher's answers can be kept.
 
 View v gives every sample one crop and flip, fixed by (seed, v). Epoch e trains on view e mod VIEWS: the
-student sees VIEWS versions of each sample, and the teacher, asked for the very same crop, answers each only once
-whatever the number of epochs and plans. (That teacher and student must see the same crop: Beyer et al.,
+student sees VIEWS versions of each sample, and the teacher, asked for the very same crop, answers each only
+once whatever the number of epochs and plans. (That teacher and student must see the same crop: Beyer et al.,
 "Knowledge distillation: A good teacher is patient and consistent", CVPR 2022.)
 """
 
@@ -26,18 +26,20 @@ class Views:
     """
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
-        self.count = VIEWS if dataset.augmentation != "none" else 1
-        self._augmentation = dataset.augmentation
+        raw = dataset.train.x
+        self._image = raw.ndim == 4
+        # Only pictures can be cropped and flipped.
+        self._augmentation = dataset.augmentation if self._image else "none"
+        self.count = VIEWS if self._augmentation != "none" else 1
         self._seed = seed
         self._preprocessing = dataset.preprocessing
-        raw = dataset.train.x
         self._shape = raw.shape[1:]
-        self._image = raw.ndim == 4
         if self._image:
             # Channels last, padded once: a crop is then a plain gather, in the layout that convolutions want.
-            pad = PAD if dataset.augmentation != "none" else 0
+            pad = PAD if self._augmentation != "none" else 0
             raw = np.pad(raw.transpose(0, 2, 3, 1), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-        self._raw = torch.from_numpy(np.ascontiguousarray(raw))
+        # Writeable, which torch asks of what it shares; data that is already so is not copied.
+        self._raw = torch.from_numpy(np.require(raw, requirements=["C", "W"]))
         self._offsets: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     def __len__(self) -> int:
@@ -45,7 +47,7 @@ class Views:
 
     def batch(self, view: int, indices: torch.Tensor) -> torch.Tensor:
         """Preprocessed inputs of the samples at `indices` [n] in that view, float32 [n, ...]."""
-        if not self._image or self._augmentation == "none":
+        if self._augmentation == "none":
             inputs = self._raw[indices]
         else:
             height, width = self._shape[1:]
