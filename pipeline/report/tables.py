@@ -12,7 +12,7 @@ from pipeline.result import Entry, RunResult, UnitRow
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """One artifact on one target. `flags` are warnings that must not be overlooked."""
+    """One artifact on one target. `flags` must not be overlooked; `warnings` stand under the table."""
 
     kind: str
     form: str
@@ -25,7 +25,7 @@ class MeasurementRow:
     agreement: str
     max_error: str
     flags: tuple[str, ...]
-    artifact: str
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def _measurement(result: RunResult, kind: str, entry: Entry) -> MeasurementRow:
         size=wording.bytes_text(entry.artifact_bytes),
         agreement=agreement,
         max_error=max_error,
-        flags=(*flags, *entry.warnings),
-        artifact=entry.artifact,
+        flags=tuple(flags),
+        warnings=entry.warnings,
     )
 
 
@@ -148,7 +148,7 @@ def _conditions(form: str, seen: Conditions, settled: bool) -> ConditionsRow:
     flags = ["emulated"] if device.emulated else []
     return ConditionsRow(
         form=form,
-        runtime=f"{seen.runtime.value} {seen.runtime_version} ({seen.accelerator})",
+        runtime=f"{_runtime(seen)} ({seen.accelerator})",
         threads=str(seen.threads) + (f" on CPU {_numbers(seen.affinity)}" if seen.affinity else ""),
         governor=given(seen.governor, "{}"),
         frequency=given(seen.frequency_mhz, "{:.0f} MHz"),
@@ -161,8 +161,21 @@ def _conditions(form: str, seen: Conditions, settled: bool) -> ConditionsRow:
     )
 
 
+def _runtime(seen: Conditions) -> str:
+    """A version that names the library it came through, as LiteRT's does, needs no second name."""
+    name = seen.runtime.value
+    return seen.runtime_version if name in seen.runtime_version else f"{name} {seen.runtime_version}"
+
+
 def _numbers(values: tuple[int, ...]) -> str:
-    return ", ".join(str(value) for value in values)
+    """CPU numbers with runs drawn together: 0–3, 6."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
 def device_lines(result: RunResult) -> tuple[str, ...]:

@@ -82,6 +82,8 @@ def interval(low: float, high: float) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return "unknown"
     decimals = max(2, 2 - math.floor(math.log10(low))) if low > 0 else 2
+    while decimals < 6 and low < high and f"{low:.{decimals}f}" == f"{high:.{decimals}f}":
+        decimals += 1
     return f"{low:.{min(decimals, 6)}f}–{high:.{min(decimals, 6)}f}"
 
 

@@ -103,6 +103,16 @@ def test_emulated_device_is_marked_wherever_its_times_stand(run_result: RunResul
     assert html.count('class="flag">emulated<') == 3  # card, measurement, conditions
 
 
+def test_warnings_of_the_bench_stand_under_the_table(run_result: RunResult) -> None:
+    outcome = run_result.targets["local-litert"]
+    chosen = outcome.chosen.model_copy(update={"warnings": ("3 % of the samples are outliers",)})
+    targets = {**run_result.targets, "local-litert": outcome.model_copy(update={"chosen": chosen})}
+    html = render_report(run_result.model_copy(update={"targets": targets}))
+    assert "† local-litert, chosen:</b> 3 % of the samples are outliers" in html
+    assert html.count('href="#warnings"') == 1
+    assert 'href="#warnings"' not in render_report(run_result)
+
+
 def test_bare_run_without_trials_units_parity_or_plain_int8_still_reads(run_result: RunResult) -> None:
     outcome = run_result.targets["local-onnxruntime"]
     bare = outcome.model_copy(

@@ -28,6 +28,7 @@ def trial(number: int, accuracy: float, latency: float, recovered: bool = False)
         (wording.significant(0.0), "0"),
         (wording.significant(float("nan")), "not a number"),
         (wording.interval(0.1166, 0.1187), "0.117–0.119"),
+        (wording.interval(0.0240831, 0.0240874), "0.02408–0.02409"),
         (wording.bytes_text(812), "812 B"),
         (wording.bytes_text(1024), "1.00 KiB"),
         (wording.bytes_text(24 << 30), "24.0 GiB"),
