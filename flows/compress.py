@@ -113,7 +113,7 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
     for index, target in enumerate(session.workbench.task.targets):
         watch.advance(index, f"{target.name}: test split, measurement, comparison")
         targets[target.name] = prove(session, yardstick, target)
-    result = report(session, targets)
+    result: RunResult = report(session, targets)
     _publish(result)
     return result
 

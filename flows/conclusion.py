@@ -53,7 +53,7 @@ def _worse_than_whole(
 ) -> bool:
     """True if the best recovered candidate misses the accuracy that plain INT8 keeps.
 
-    Where the budget also asks for speed that the whole model lacks, both miss; the recovered one is then kept.
+    Where the budget also asks for speed that the whole lacks, both miss; the recovered one is then kept.
     """
     asks_for_speed = budget.max_latency_ms is not None or budget.min_speedup is not None
     return recovered is not None and yardstick.drop(recovered) > budget.max_drop and not asks_for_speed
@@ -210,7 +210,7 @@ def _keep_samples(session: Session, target: Target, label: str, outcome: Measure
 
 
 def _samples(session: Session, targets: dict[str, TargetResult]) -> dict[str, Sequence[int]]:
-    found = {}
+    found: dict[str, Sequence[int]] = {}
     for name in targets:
         for label in ("float", "plain_int8", "chosen"):
             path = session.folder / "targets" / name / f"{label}.measurement.json"

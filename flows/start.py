@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 
 from rich.console import Console
 
@@ -77,8 +78,11 @@ def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
     with folder.locked(), Screen(console, folder.path) as screen:
         token = current_reporter.set(screen)
         try:
+            from exporters.litert_library import warm_up
             from flows.compress import compress_flow
 
+            # The converter takes seconds to import; Prefect's server takes as long to start.
+            Thread(target=warm_up, name="warm-up", daemon=True).start()
             result = compress_flow(job, str(folder.path), folder.run_id)
         except KeyboardInterrupt:
             console.print(f"stopped; go on with: edgeloop compress --resume {folder.path}")
