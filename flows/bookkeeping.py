@@ -11,13 +11,15 @@ from pathlib import Path
 from pydantic import Field
 
 from device_bench.protocol import Record
-from exporters.base import Artifact
 from exporters.proof import Prover
 from flows.job import CompressJob
+from flows.sources import seen_from
+from pipeline.compressor import Recipe
 from pipeline.data.base import Split
 from pipeline.experience import ExperienceStore, Trial, TrialLog
 from pipeline.methods.teacher import RememberingTeacher
 from pipeline.methods.views import Views
+from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.reward import Baseline
 from pipeline.search import Workbench
@@ -56,7 +58,6 @@ class Session:
     trials: list[Trial] = field(default_factory=list)
     effects: dict[Change, Effect] = field(default_factory=dict)
     baselines: list[Baseline] = field(default_factory=list)
-    base_artifacts: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     fair_score: float = 0.0
     _test: Split | None = None
@@ -97,6 +98,10 @@ class Session:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
             self._clock.write_text(StageSeconds(seconds=self.seconds).model_dump_json(), encoding="utf-8")
+
+    def recipe(self, plan: CompressionPlan, folder: Path) -> Recipe:
+        """What rebuilds the module of `plan` from files in `folder`, a folder of this run."""
+        return Recipe(model=seen_from(self.spec, self.folder, folder), plan=plan)
 
     def views(self) -> Views:
         """The training samples as augmented views, made when first asked for."""

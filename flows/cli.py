@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
-from device_bench.errors import EdgeloopError
+from device_bench.errors import BadInputError, EdgeloopError
 
 with warnings.catch_warnings():
     # typer 0.19 re-exports two names that click 8.5 deprecates; nothing here uses them.
@@ -133,11 +133,19 @@ def _compress(source: Path | None, given: dict[str, Any], resume: Path | None, a
     from flows.job import make_job, read_job
 
     if resume is not None:
+        if source is not None:
+            raise BadInputError(
+                f"--resume goes on with the job as it was; it cannot take {source} as well: leave one out"
+            )
         return resume_compress(resume, given, as_json=as_json)
     keys: dict[str, object] = {}
     if source is not None and source.suffix == ".toml":
         keys = read_job(source)
     elif source is not None:
+        if "model" in given:
+            raise BadInputError(
+                f"the model is given twice, as {source} and as --model {given['model']}: leave one out"
+            )
         keys = {"model": str(source)}
     return run_compress(make_job(keys | given), as_json=as_json)
 
@@ -149,21 +157,24 @@ def _guarded(run: Any, debug: bool) -> int:
     except EdgeloopError as error:
         if debug:
             raise
-        _say(f"error: {error}")
+        _say("\n".join([f"error: {error}", *_notes(error)]))
         return error.exit_code
-    except KeyboardInterrupt:
-        _say("stopped")
+    except KeyboardInterrupt as error:
+        _say("\n".join(["stopped", *_notes(error)]))
         return 130
     except BrokenPipeError:
         return 3
     except Exception as error:
         if debug:
             raise
-        _say(
-            f"error: {type(error).__name__}: {error}\nthis is a failure of the run, not of its input; "
-            "run it again with --debug to see where"
-        )
+        failure = "this is a failure of the run, not of its input; run it again with --debug to see where"
+        _say("\n".join([f"error: {type(error).__name__}: {error}", failure, *_notes(error)]))
         return 3
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What was added to the error on its way up: how to go on."""
+    return list(getattr(error, "__notes__", []))
 
 
 def _say(text: str) -> None:

@@ -19,6 +19,7 @@ from pipeline.plan import CompressionPlan
 from pipeline.report import write_report
 from pipeline.result import Entry, RunResult, Speedup, TargetResult, TrialPoint, UnitRow
 from pipeline.selection import Yardstick, best_recovered
+from pipeline.storage import write_whole
 from pipeline.target import Target
 from pipeline.task import Budget
 
@@ -41,7 +42,7 @@ def choose(session: Session, yardstick: Yardstick, target: Target) -> Chosen:
     if found is None or _worse_than_whole(session, yardstick, found.accuracy_recovered, budget):
         folder = session.folder / "candidates" / WHOLE.plan_id
         folder.mkdir(parents=True, exist_ok=True)
-        save_compressed(session.workbench.module, Recipe(model=session.spec, plan=WHOLE), folder)
+        save_compressed(session.workbench.module, session.recipe(WHOLE, folder), folder)
         return Chosen(WHOLE, session.workbench.module, folder)
     folder = session.folder / "candidates" / found.plan.plan_id
     recipe = Recipe.model_validate_json((folder / RECIPE_FILE).read_text(encoding="utf-8"))
@@ -134,11 +135,9 @@ def gather_files(session: Session, targets: dict[str, TargetResult]) -> None:
     first = next(iter(targets.values()))
     for name, found in targets.items():
         source = session.folder / "candidates" / found.plan_id
-        for file in (WEIGHTS_FILE, RECIPE_FILE):
-            shutil.copyfile(source / file, session.folder / "targets" / name / file)
+        _place_module(session, source, found.plan, session.folder / "targets" / name)
     source = session.folder / "candidates" / first.plan_id
-    for file in (WEIGHTS_FILE, RECIPE_FILE):
-        shutil.copyfile(source / file, session.folder / file)
+    _place_module(session, source, first.plan, session.folder)
     (session.folder / "plan.json").write_text(first.plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
     module = load_compressed(source)
     floats = session.prover.export(module, source, "onnx", "float32", first.plan_id)
@@ -152,6 +151,12 @@ def gather_files(session: Session, targets: dict[str, TargetResult]) -> None:
         folder = session.folder / "candidates" / plan_id
         artifact: Artifact = session.prover.export(load_compressed(folder), folder, form, "int8", plan_id)
         shutil.copyfile(artifact.path, session.folder / SUFFIX[form, "int8"])
+
+
+def _place_module(session: Session, source: Path, plan: CompressionPlan, folder: Path) -> None:
+    shutil.copyfile(source / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    recipe = session.recipe(plan, folder)
+    write_whole(folder / RECIPE_FILE, recipe.model_dump_json(indent=2).encode() + b"\n")
 
 
 def conclude(session: Session, targets: dict[str, TargetResult], notes: Sequence[str]) -> RunResult:

@@ -22,11 +22,11 @@ class CompressJob(Record):
     data: str = "digits"
     weights: str | None = None
     data_root: str | None = None
-    targets: tuple[str, ...] = ("local-onnxruntime", "local-litert")
+    targets: tuple[str, ...] = Field(default=("local-onnxruntime", "local-litert"), min_length=1)
     budget: Budget = Budget()
     policy: str = "greedy"
     trials: int = Field(default=12, ge=1, le=10_000)
-    recovery_epochs: float = Field(default=8.0, ge=0.0)
+    recovery_epochs: float = Field(default=8.0, ge=0.0, allow_inf_nan=False)
     recoveries: int = Field(default=2, ge=0, le=20)
     threads: int = Field(default=1, ge=1)
     seed: int = 0
@@ -57,7 +57,12 @@ def make_job(given: Mapping[str, object]) -> CompressJob:
     """
     keys = dict(given)
     nested = keys.pop("budget", {})
-    budget = dict(nested) if isinstance(nested, Mapping) else {}
+    if not isinstance(nested, Mapping):
+        raise BadInputError(
+            f"budget must be a table of {', '.join(BUDGET_FIELDS)}; got {nested!r}: write [budget] "
+            "and the keys below it"
+        )
+    budget = dict(nested)
     for name in BUDGET_FIELDS:
         if name in keys:
             budget[name] = keys.pop(name)

@@ -13,7 +13,8 @@ from exporters.candidates import ShapeBench
 from exporters.proof import Prover
 from flows.bookkeeping import Session
 from flows.job import CompressJob
-from pipeline.compressor import Recipe, save_compressed
+from flows.sources import at_hand, keep_source
+from pipeline.compressor import save_compressed
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset
 from pipeline.data.cache import cache_folder
@@ -44,7 +45,10 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
         source=job.model, weights=job.weights, input_shape=dataset.input_shape, outputs=dataset.outputs
     )
     spec, foreign = _with_weights(spec, dataset, job)
-    module = load_model(spec)
+    # A model of the user's own may draw its weights: a resumed run must get the same ones.
+    torch.manual_seed(job.seed)
+    module = load_model(at_hand(spec, folder))
+    keep_source(spec, folder)
     graph = trace(module, spec.input_shape)
     reporter().advance(1, f"{len(graph.units)} units, {len(graph.blocks)} removable blocks")
     targets = tuple(find_target(name).model_copy(update={"threads": job.threads}) for name in job.targets)
@@ -157,7 +161,7 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     with session.timed("recovery"):
         report = _fine_tune(session, module, choice, folder)
     _note_pace(report)
-    save_compressed(module, Recipe(model=session.spec, plan=plan), folder)
+    save_compressed(module, session.recipe(plan, folder), folder)
     target = find_target(target_name).model_copy(update={"threads": job.threads})
     with session.timed("export"):
         artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan.plan_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +15,24 @@ from rich.console import Console
 from device_bench.errors import BadInputError, unknown_name
 from flows.job import CompressJob
 from flows.screen import Screen, show_result
+from flows.server import TemporaryServer
+from flows.sources import SOURCE_FILE
 from pipeline.progress import current_reporter
 from pipeline.result import RunResult
 from pipeline.run_folder import RunFolder
 
 DONE, BUDGET_MISSED = 0, 1
+# All that a run's folder holds before the run has done anything.
+UNTOUCHED = {"job.json", ".lock", SOURCE_FILE}
+PREFECT_SETTINGS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # Errors reach the screen by the run's own message; here they would come with a traceback each.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # What the library logs within a run belongs to the run's log.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline,exporters,device_bench",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+}
 
 
 def run_compress(job: CompressJob, *, as_json: bool) -> int:
@@ -65,6 +80,8 @@ def check_job(job: CompressJob) -> None:
         raise unknown_name("model", job.model, [*MODELS, "module:callable", "a file ending in .onnx"])
     for name in job.targets:
         find_target(name)
+        if job.targets.count(name) > 1:
+            raise BadInputError(f"target {name} is given {job.targets.count(name)} times; give it once")
     load_policy(job.policy)
     if job.weights is not None and not Path(job.weights).is_file():
         raise BadInputError(
@@ -74,18 +91,24 @@ def check_job(job: CompressJob) -> None:
 
 def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
     console = Console(stderr=as_json)
-    prepare_prefect()
     with folder.locked(), Screen(console, folder.path) as screen:
         token = current_reporter.set(screen)
         try:
+            server = prepare_prefect()
             from exporters.litert_library import warm_up
             from flows.compress import compress_flow
 
             # The converter takes seconds to import; Prefect's server takes as long to start.
             Thread(target=warm_up, name="warm-up", daemon=True).start()
+            if server is not None:
+                server.wait_ready()
             result = compress_flow(job, str(folder.path), folder.run_id)
-        except KeyboardInterrupt:
-            console.print(f"stopped; go on with: edgeloop compress --resume {folder.path}")
+        except BadInputError:
+            _discard_if_untouched(folder.path)
+            raise
+        except BaseException as error:
+            command = f"edgeloop compress --resume {shlex.quote(str(folder.path))}"
+            error.add_note(f"what was finished is kept; go on with: {command}")
             raise
         finally:
             current_reporter.reset(token)
@@ -95,19 +118,35 @@ def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
     return exit_code(result)
 
 
+def _discard_if_untouched(path: Path) -> None:
+    """Remove a run's folder in which nothing was done: what it was asked for cannot be used."""
+    if {file.name for file in path.iterdir()} <= UNTOUCHED:
+        shutil.rmtree(path)
+
+
 def exit_code(result: RunResult) -> int:
     """0 if the budget is met on every target, 1 if the best found misses it."""
     return DONE if result.budget_met else BUDGET_MISSED
 
 
-def prepare_prefect() -> None:
-    """Prefect's settings for a run from the command line, before Prefect is imported.
+def prepare_prefect() -> TemporaryServer | None:
+    """Prefect's settings for a run from the command line, before its flows are imported.
 
-    Without PREFECT_API_URL a temporary server is started for this run, which talks to nobody. Prefect's own
-    lines stay off the screen (the run draws its own) and go to its server, where its pages show them.
+    Where Prefect is told of no API (PREFECT_API_URL or its profile), a temporary server is started for this
+    process, which talks to nobody. Prefect's own lines stay off the screen (the run draws its own) and go to
+    the server, where its pages show them.
+
+    Returns:
+        the server that was started now and may not be ready yet, or None.
     """
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "ERROR")
-    if "PREFECT_API_URL" not in os.environ:
-        os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
+    for name, value in PREFECT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from prefect import context
+
+    if context.root_settings_context().settings.api.url is not None:
+        return None
+    server = TemporaryServer()
+    os.environ["PREFECT_API_URL"] = server.api_url
+    # Prefect read its settings when it was imported; its own threads see only these.
+    context.GLOBAL_SETTINGS_CONTEXT = context.root_settings_context()
+    return server

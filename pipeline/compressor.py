@@ -68,7 +68,11 @@ def load_compressed(folder: Path) -> nn.Module:
         BadInputError: the recipe is missing, or is none.
     """
     recipe = _read_recipe(folder / RECIPE_FILE)
-    original = load_model(recipe.model.model_copy(update={"weights": None}))
+    source = recipe.model.source
+    if source.endswith(".onnx"):
+        # Kept in the run's folder and named by its way from this one, wherever both were moved to.
+        source = str(folder / source)
+    original = load_model(recipe.model.model_copy(update={"source": source, "weights": None}))
     module = compress(original, trace(original, recipe.model.input_shape), recipe.plan)
     load_weights_(module, folder / WEIGHTS_FILE)
     return module.eval()

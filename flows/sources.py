@@ -1,0 +1,40 @@
+"""Someone else's ONNX file, kept in the run's folder: nothing of a run may depend on where it lay."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.storage import write_whole
+from pipeline.task import ModelSpec
+
+SOURCE_FILE = "source.onnx"
+
+
+def at_hand(spec: ModelSpec, run: Path) -> ModelSpec:
+    """`spec` as this run loads it: from the copy that the run keeps, where it has one already."""
+    copy = run / SOURCE_FILE
+    return spec.model_copy(update={"source": str(copy)}) if copy.exists() else spec
+
+
+def keep_source(spec: ModelSpec, run: Path) -> None:
+    """Copy an ONNX source, which was loaded before, into the run's folder, its external data within.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    if not spec.source.endswith(".onnx") or (run / SOURCE_FILE).exists():
+        return
+    import onnx
+
+    write_whole(run / SOURCE_FILE, onnx.load(spec.source).SerializeToString())
+
+
+def seen_from(spec: ModelSpec, run: Path, folder: Path) -> ModelSpec:
+    """`spec` for a recipe in `folder`, a folder of the run: the copy by its way from there.
+
+    So the whole run can be moved, and its modules are rebuilt all the same.
+    """
+    if not spec.source.endswith(".onnx"):
+        return spec
+    return spec.model_copy(update={"source": os.path.relpath(run / SOURCE_FILE, folder)})
