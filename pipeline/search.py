@@ -76,7 +76,8 @@ def changes_to_probe(graph: ModelGraph, space: PlanSpace) -> list[Change]:
     for unit in graph.units:
         narrower = [keep for keep in space.choices.get(unit.name, ()) if keep < 1.0]
         if narrower:
-            half = min(narrower, key=lambda keep: abs(keep - PROBED_KEEP))
+            # Of two that are as near, the narrower: where it is the least one too, a probe is saved.
+            half = min(narrower, key=lambda keep: (round(abs(keep - PROBED_KEEP), 6), keep))
             changes += [Change(unit=unit.name, keep_ratio=keep) for keep in sorted({half, min(narrower)})]
     return changes
 

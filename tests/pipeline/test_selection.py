@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+
+from device_bench.protocol import Failure, FailureKind
+from pipeline.data.base import Metric
+from pipeline.experience import Trial
+from pipeline.plan import CompressionPlan
+from pipeline.selection import (
+    FIRST_FORECAST,
+    WORTHWHILE,
+    Yardstick,
+    best_recovered,
+    forecast_factor,
+    next_to_recover,
+)
+
+HERE, THERE = "local-litert", "local-onnxruntime"
+FLOAT = 90.0
+# What may be lost before recovery so that the first forecast is a loss of one point after it.
+HARD = FIRST_FORECAST**-0.5
+MEASURE = Yardstick(Metric.ACCURACY, FLOAT, FLOAT)
+
+
+def trial(number: int, ms: float, lost: float, lost_after: float | None = None, **more: object) -> Trial:
+    """A trial that takes `ms` on HERE and lost so many points before and after recovery."""
+    return Trial(
+        number=number,
+        plan=CompressionPlan(seed=number),
+        origin="by hand",
+        accuracy=FLOAT - lost,
+        accuracy_recovered=None if lost_after is None else FLOAT - lost_after,
+        latency_ms={HERE: ms},
+        **more,
+    )
+
+
+def number_of(found: Trial | None) -> int | None:
+    return None if found is None else found.number
+
+
+def test_a_drop_is_held_against_the_fair_score_and_counts_in_its_share() -> None:
+    yardstick = Yardstick(Metric.ACCURACY, float_score=94.0, fair_score=92.0, counts=0.5)
+    assert yardstick.drop(91.0) == pytest.approx(0.5)
+    assert yardstick.drop(93.0) == pytest.approx(-0.5)
+    assert yardstick.loss_before_recovery(trial(1, 1.0, lost=0.0)) == pytest.approx(4.0)
+
+
+def test_an_error_that_grows_is_a_loss() -> None:
+    yardstick = Yardstick(Metric.MSE, float_score=2.0, fair_score=2.0)
+    worse, better = (
+        Trial(number=n, plan=CompressionPlan(), origin="", accuracy=mse) for n, mse in ((1, 2.5), (2, 1.0))
+    )
+    assert yardstick.loss_before_recovery(worse) == pytest.approx(0.5)
+    assert yardstick.loss_before_recovery(better) == 0.0
+    assert yardstick.drop(3.0) == pytest.approx(1.0)
+
+
+def test_the_forecast_is_the_median_of_what_was_seen() -> None:
+    assert forecast_factor(MEASURE, []) == FIRST_FORECAST
+    seen = [trial(1, 1, 10, 0.2), trial(2, 1, 20, 2.0), trial(3, 1, 10, 0.7)]
+    # 0.2 / 100, 2 / 400, 0.7 / 100
+    assert forecast_factor(MEASURE, seen) == pytest.approx(0.005)
+    assert forecast_factor(MEASURE, seen[:2]) == pytest.approx((0.002 + 0.005) / 2)
+    assert forecast_factor(MEASURE, [trial(1, 1, 10, -3.0)]) == pytest.approx(FIRST_FORECAST / 10)
+    # A trial that lost nothing before tells nothing.
+    assert forecast_factor(MEASURE, [trial(1, 1, 0, 0.5)]) == FIRST_FORECAST
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        ([], None),
+        # The fastest that the forecast puts within a point.
+        ([trial(1, 3.0, 5), trial(2, 2.0, 0.9 * HARD), trial(3, 1.0, 1.1 * HARD)], 2),
+        # None is forecast within it: what loses least.
+        ([trial(1, 1.0, 1.2 * HARD), trial(2, 3.0, 1.1 * HARD), trial(3, 2.0, 1.3 * HARD)], 2),
+        # One was recovered within it: another must be faster by more than is worth the trouble.
+        ([trial(1, 2.0, 10, 0.1), trial(2, 2.0 / WORTHWHILE * 1.01, 1), trial(3, 5.0, 1)], None),
+        ([trial(1, 2.0, 10, 0.1), trial(2, 2.0 / WORTHWHILE * 0.99, 1), trial(3, 5.0, 1)], 2),
+        # One is within it and nothing faster is forecast to be: done.
+        ([trial(1, 2.0, 10, 0.2), trial(2, 1.0, 30)], None),
+        # What loses more than one that failed to recover is passed over, though it is faster.
+        ([trial(1, 1.0, 20, 1.5), trial(2, 0.8, 25), trial(3, 1.2, 12)], 3),
+        # Factor 1.5 / 400: a loss of 16 leaves 0.96, one of 17 leaves 1.08.
+        ([trial(1, 1.0, 20, 1.5), trial(2, 1.1, 17), trial(3, 1.2, 16)], 3),
+        # All that is left is worse than what failed already.
+        ([trial(1, 1.0, 20, 1.5), trial(2, 0.8, 25), trial(3, 0.7, 20)], None),
+    ],
+)
+def test_what_is_recovered_next(trials: list[Trial], expected: int | None) -> None:
+    assert number_of(next_to_recover(trials, HERE, MEASURE, max_drop=1.0)) == expected
+
+
+def test_a_looser_budget_lets_more_through() -> None:
+    trials = [trial(1, 3.0, 5), trial(2, 1.0, 1.3 * HARD)]
+    assert number_of(next_to_recover(trials, HERE, MEASURE, max_drop=1.0)) == 1
+    assert number_of(next_to_recover(trials, HERE, MEASURE, max_drop=2.0)) == 2
+
+
+def test_failed_trials_and_other_targets_are_no_candidates() -> None:
+    crash = Failure(kind=FailureKind.CRASHED, message="signal 11")
+    assert next_to_recover([trial(1, 1.0, 1, failure=crash)], HERE, MEASURE, 1.0) is None
+    assert next_to_recover([trial(1, 1.0, 1)], THERE, MEASURE, 1.0) is None
+    assert best_recovered([trial(1, 1.0, 1, 0.1)], THERE, MEASURE, 1.0) is None
+
+
+def test_what_recovered_for_one_target_serves_another_if_it_is_as_fast() -> None:
+    both = trial(1, 2.0, 10, 0.1).model_copy(update={"latency_ms": {HERE: 2.0, THERE: 9.0}})
+    other = trial(2, 3.0, 8).model_copy(update={"latency_ms": {HERE: 3.0, THERE: 5.0}})
+    assert next_to_recover([both, other], HERE, MEASURE, 1.0) is None
+    assert number_of(next_to_recover([both, other], THERE, MEASURE, 1.0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        ([trial(1, 1.0, 3)], None),
+        ([trial(1, 3.0, 9, 0.2), trial(2, 2.0, 9, 0.9), trial(3, 1.0, 9, 1.1)], 2),
+        ([trial(1, 3.0, 9, 1.0), trial(2, 2.0, 9, 1.2)], 1),
+        ([trial(1, 1.0, 9, 3.0), trial(2, 2.0, 9, 2.0), trial(3, 0.5, 1)], 2),
+    ],
+)
+def test_the_best_is_the_fastest_within_the_budget_or_loses_least(
+    trials: list[Trial], expected: int | None
+) -> None:
+    assert number_of(best_recovered(trials, HERE, MEASURE, max_drop=1.0)) == expected
