@@ -85,6 +85,20 @@ class TwoOutputs(nn.Module):
         return self.left(body), self.right(body)
 
 
+class Mismatched(nn.Module):
+    """Fails within torch, called from a line of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 3)
+        self.second = nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x)
+        result: torch.Tensor = self.second(hidden)  # the line of Mismatched
+        return result
+
+
 class Untraceable(nn.Module):
     """Fails at a line of its own."""
 
@@ -94,7 +108,7 @@ class Untraceable(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = self.layer(x)
-        return hidden.reshape(7, 7)  # the line that errors must name
+        return hidden.reshape(7, 7)  # the line of Untraceable
 
 
 def liven_(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -10,6 +10,7 @@ from core_nets import (
     Grouped,
     Halved,
     Joined,
+    Mismatched,
     PackedAttention,
     TwoConv,
     TwoOutputs,
@@ -168,12 +169,13 @@ def test_a_grouped_convolution_goes_by_one_channel_of_each_group() -> None:
     assert (unit.width, unit.heads, unit.step, unit.min_width) == (16, 4, 4, 4)
 
 
-def test_a_model_that_fails_is_named_with_its_line() -> None:
+@pytest.mark.parametrize("kind", [Untraceable, Mismatched])
+def test_a_model_that_fails_is_named_with_its_line(kind: type[nn.Module]) -> None:
     source = Path(core_nets.__file__)
     lines = source.read_text(encoding="utf-8").splitlines()
-    number = next(i for i, line in enumerate(lines, start=1) if "must name" in line)
+    number = next(i for i, line in enumerate(lines, start=1) if f"the line of {kind.__name__}" in line)
     with pytest.raises(ModelError) as caught:
-        trace(Untraceable(), (4,))
+        trace(kind(), (4,))
     assert f"{source}:{number}" in str(caught.value)
     assert "(4,)" in str(caught.value)
 

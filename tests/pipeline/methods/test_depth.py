@@ -62,6 +62,16 @@ def test_every_block_may_go_and_the_trunk_still_narrows() -> None:
     assert trace(small, SHAPE).blocks == ()
 
 
+def test_a_width_inside_a_removed_block_goes_with_it() -> None:
+    module = build("resnet20", SHAPE, 5).eval()
+    graph = trace(module, SHAPE)
+    removed = CompressionPlan(removed=("layer1.1",))
+    narrowed = removed.model_copy(update={"units": {"layer1.1.conv1": UnitChoice(keep_ratio=0.5)}})
+    x = torch.rand(2, *SHAPE)
+    with torch.no_grad():
+        assert torch.equal(compress(module, graph, narrowed)(x), compress(module, graph, removed)(x))
+
+
 def test_a_block_inside_a_list_and_one_by_its_own_name() -> None:
     class Outer(nn.Module):
         def __init__(self) -> None:

@@ -92,6 +92,24 @@ def test_groups_of_a_convolution_lose_the_same_number() -> None:
     assert small.grouped.groups == 4
 
 
+def test_a_channel_counts_with_what_carries_it_on() -> None:
+    """Channel c of the first stage goes on as 8 + c of the second and as 24 + c of the third."""
+    module = liven_(build("resnet20", (1, 8, 8), 5))
+    for name, tensor in module.named_parameters():
+        if tensor.ndim == 4 or name.endswith(("bn1.weight", "bn2.weight")):
+            tensor.data[:] = 1.0
+    second, third = module.get_submodule("layer2.1.bn2"), module.get_submodule("layer3.1.bn2")
+    second.weight.data[[8 + channel for channel in (1, 3, 5, 7)]] = 40.0
+    third.weight.data[[24 + channel for channel in (0, 2, 4, 15)]] = 80.0
+    graph = trace(module, (1, 8, 8))
+    keep = {"conv1": 0.5, "layer2.0.conv2": 0.75, "layer3.0.conv2": 0.875}
+    # Told apart by their biases, which do not count.
+    module.bn1.bias.data[:] = torch.arange(16.0)
+    plan = CompressionPlan(units={name: UnitChoice(keep_ratio=ratio) for name, ratio in keep.items()})
+    small = compress(module, graph, plan)
+    assert small.bn1.bias.tolist() == [0, 1, 2, 3, 4, 5, 7, 15]
+
+
 def test_what_a_plan_does_not_name_keeps_its_weights() -> None:
     module = liven_(build("resnet20", (1, 8, 8), 5))
     small = halved(module, (1, 8, 8), "layer3.1.conv1")
