@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.reward import Baseline
 from pipeline.search import Workbench
 from pipeline.selection import SEEN_DROP_COUNTS, Yardstick
+from pipeline.storage import write_whole
 from pipeline.task import ModelSpec
 
 
@@ -68,12 +69,20 @@ class Session:
         """Read what an earlier process of this run finished."""
         latest = {trial.number: trial for trial in self.log.read()}
         self.trials = [latest[number] for number in sorted(latest)]
+        # The log is written first: what a kill kept from the store is added now.
+        stored = {trial.number: trial for trial in self.store.trials(run_id=self.folder.name)}
+        for trial in self.trials:
+            if stored.get(trial.number) != trial:
+                self.store.add(self.folder.name, self.workbench.task.fingerprint, trial)
         if self._probes.exists():
-            for line in self._probes.read_text(encoding="utf-8").splitlines():
-                # A torn last line is what kill -9 leaves; that probe is made again.
-                if line.endswith("}"):
-                    record = ProbeRecord.model_validate_json(line)
-                    self.effects[record.change] = record.effect
+            # A torn last line is what kill -9 leaves; it goes, and that probe is made again.
+            content = self._probes.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole != content:
+                write_whole(self._probes, whole)
+            for line in whole.splitlines():
+                record = ProbeRecord.model_validate_json(line)
+                self.effects[record.change] = record.effect
         if self._clock.exists():
             self.seconds = dict(StageSeconds.model_validate_json(self._clock.read_text()).seconds)
 
@@ -82,6 +91,17 @@ class Session:
         self.log.append(trial)
         self.store.add(self.folder.name, self.workbench.task.fingerprint, trial)
         self.trials = sorted([t for t in self.trials if t.number != trial.number] + [trial], key=_number)
+
+    def is_recovered(self, number: int) -> bool:
+        """True if the trial of that number was recovered, by this process or an earlier one."""
+        return any(trial.number == number and trial.accuracy_recovered is not None for trial in self.trials)
+
+    def trials_known(self, decided: Collection[int]) -> list[Trial]:
+        """The trials as they were known when only those in `decided` had been recovered."""
+        return [
+            trial if trial.number in decided else trial.model_copy(update={"accuracy_recovered": None})
+            for trial in self.trials
+        ]
 
     def keep_probe(self, change: Change, effect: Effect) -> None:
         """Write a probe to the folder."""
@@ -97,7 +117,7 @@ class Session:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
-            self._clock.write_text(StageSeconds(seconds=self.seconds).model_dump_json(), encoding="utf-8")
+            write_whole(self._clock, StageSeconds(seconds=self.seconds).model_dump_json().encode())
 
     def recipe(self, plan: CompressionPlan, folder: Path) -> Recipe:
         """What rebuilds the module of `plan` from files in `folder`, a folder of this run."""

@@ -6,7 +6,6 @@ pass on stays in this process, what must outlive it is in the run's folder.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -14,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.bookkeeping import Session
-from flows.conclusion import conclude, prove_target
+from flows.conclusion import PROOF_STEPS, conclude, prove_target
 from flows.job import CompressJob
 from flows.stages import (
     baseline_station,
@@ -23,6 +22,7 @@ from flows.stages import (
     recover_station,
     trial_station,
 )
+from flows.wording import best_recovered_in_words, best_trial_in_words
 from pipeline.experience import Trial
 from pipeline.policy.base import Change, PolicyContext
 from pipeline.progress import reporter
@@ -106,13 +106,14 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
     context = baseline(session)
     _search(session, context, job)
     yardstick = session.yardstick(context)
+    decided: set[int] = set()
     for target in session.workbench.task.targets:
-        _recover_for(session, yardstick, target.name, job)
-    watch.stage("prove", len(session.workbench.task.targets))
+        _recover_for(session, yardstick, target.name, decided)
     targets = {}
-    for index, target in enumerate(session.workbench.task.targets):
-        watch.advance(index, f"{target.name}: test split, measurement, comparison")
+    for target in session.workbench.task.targets:
+        watch.stage(f"prove on {target.name}", PROOF_STEPS)
         targets[target.name] = prove(session, yardstick, target)
+    watch.stage("report", 1)
     result: RunResult = report(session, targets)
     _publish(result)
     return result
@@ -121,38 +122,45 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
 def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
     """The first trial at once, then the probes the policy learns from, then the other trials."""
     watch = reporter()
-    watch.stage("trials", job.trials)
-    trial(session, context, 1)
+    if not session.trials:
+        watch.stage("first trial", 1)
+        watch.advance(0, f"trial 1 of {job.trials}: all widths alike, to see that everything works")
+        trial(session, context, 1)
     changes = [c for c in changes_to_probe(context.graph, context.space) if c not in session.effects]
-    watch.stage("probes", max(1, len(changes)))
+    if changes:
+        watch.stage("probes", len(changes))
     for index, change in enumerate(changes):
         watch.advance(index, f"{label_of(change)} ({index + 1} of {len(changes)})")
         probe(session, change, label_of(change))
     context = with_effects(context, session.effects)
     watch.stage("trials", job.trials)
     for number in range(2, job.trials + 1):
+        watch.best(best_trial_in_words(session.trials, context))
         watch.advance(number - 1, f"trial {number} of {job.trials}")
         if trial(session, context, number) is None:
             watch.note(f"the space holds no plan that was not tried: {number - 1} trials were made")
             break
+    watch.best(best_trial_in_words(session.trials, context))
 
 
-def _recover_for(session: Session, yardstick: Yardstick, target: str, job: CompressJob) -> None:
-    """Recover what promises most for this target, as often as the job allows."""
+def _recover_for(session: Session, yardstick: Yardstick, target: str, decided: set[int]) -> None:
+    """Recover what promises most for this target, as often as the job allows.
+
+    A resumed run takes its decisions again from what was known at each of them, so it ends where it would
+    have ended at one go; `decided` are the trials whose recovery is known by now.
+    """
+    job = session.job
     for attempt in range(job.recoveries if job.recovery_epochs > 0 else 0):
-        found = next_to_recover(session.trials, target, yardstick, job.budget.max_drop)
+        found = next_to_recover(session.trials_known(decided), target, yardstick, job.budget.max_drop)
         if found is None:
             return
+        decided.add(found.number)
+        if session.is_recovered(found.number):
+            continue
         label = f"trial {found.number} for {target}"
-        reporter().stage("recover", 1.0)
-        reporter().advance(0.0, f"{label}, attempt {attempt + 1} of {job.recoveries}")
-        started = time.monotonic()
-        done = recover(session, found, target, label)
-        drop = yardstick.drop(done.accuracy_recovered or 0.0)
-        reporter().best(
-            f"trial {done.number}: {done.latency_ms[target]:.3f} ms on {target}, "
-            f"{drop:+.2f} points lost ({time.monotonic() - started:.0f} s)"
-        )
+        reporter().stage(f"recover {label}, {attempt + 1} of at most {job.recoveries}", 1.0)
+        recover(session, found, target, label)
+        reporter().best(best_recovered_in_words(session.trials, target, yardstick, job.budget.max_drop))
 
 
 def _publish(result: RunResult) -> None:

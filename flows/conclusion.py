@@ -9,13 +9,14 @@ from pathlib import Path
 
 from torch import nn
 
-from device_bench.protocol import Measurement
+from device_bench.protocol import Measurement, Record
 from exporters.base import Artifact
 from exporters.proof import SUFFIX, speedup
 from flows.bookkeeping import Session
 from pipeline.compressor import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_compressed, save_compressed
 from pipeline.data.base import Metric, Split
 from pipeline.plan import CompressionPlan
+from pipeline.progress import reporter
 from pipeline.report import write_report
 from pipeline.result import Entry, RunResult, Speedup, TargetResult, TrialPoint, UnitRow
 from pipeline.selection import Yardstick, best_recovered
@@ -24,6 +25,8 @@ from pipeline.target import Target
 from pipeline.task import Budget
 
 WHOLE = CompressionPlan()
+# Exports, three artifacts, two comparisons: what `prove_target` tells of its way.
+PROOF_STEPS = 6
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def prove_target(session: Session, yardstick: Yardstick, target: Target, test: S
     chosen = choose(session, yardstick, target)
     place = session.folder / "targets" / target.name
     place.mkdir(parents=True, exist_ok=True)
+    reporter().advance(0, "exports: float, plain INT8, chosen")
     form, prover, whole = target.artifact_format, session.prover, session.workbench.module
     base = session.folder / "baseline"
     exhibits = {
@@ -76,18 +80,21 @@ def prove_target(session: Session, yardstick: Yardstick, target: Target, test: S
         ),
     }
     entries: dict[str, Entry] = {}
-    for label, (artifact, module) in exhibits.items():
+    for step, (label, (artifact, module)) in enumerate(exhibits.items(), start=1):
+        reporter().advance(step, f"{label.replace('_int8', ' INT8')}: parity, test split, measurement")
         parity = prover.parity(artifact, module, target)
         entries[label], outcome = prover.entry(artifact, target, test, session.folder, parity)
         _keep_samples(session, target, label, outcome)
+    reporter().advance(4, "interleaved comparison with plain INT8")
     same = chosen.plan == WHOLE
     versus_plain = (
         Speedup(ratio=1.0, low=1.0, high=1.0, rounds=0)
         if same
         else speedup(exhibits["plain_int8"][0], exhibits["chosen"][0], target)
     )
+    reporter().advance(5, "interleaved comparison with float")
     versus_float = speedup(exhibits["float"][0], exhibits["chosen"][0], target)
-    (place / "plan.json").write_text(chosen.plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _write_record(place / "plan.json", chosen.plan)
     misses = missed(session.job.budget, session.workbench.dataset.metric, entries, versus_plain, versus_float)
     return TargetResult(
         float=entries["float"],
@@ -138,7 +145,7 @@ def gather_files(session: Session, targets: dict[str, TargetResult]) -> None:
         _place_module(session, source, found.plan, session.folder / "targets" / name)
     source = session.folder / "candidates" / first.plan_id
     _place_module(session, source, first.plan, session.folder)
-    (session.folder / "plan.json").write_text(first.plan.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _write_record(session.folder / "plan.json", first.plan)
     module = load_compressed(source)
     floats = session.prover.export(module, source, "onnx", "float32", first.plan_id)
     shutil.copyfile(floats.path, session.folder / "model.onnx")
@@ -155,8 +162,11 @@ def gather_files(session: Session, targets: dict[str, TargetResult]) -> None:
 
 def _place_module(session: Session, source: Path, plan: CompressionPlan, folder: Path) -> None:
     shutil.copyfile(source / WEIGHTS_FILE, folder / WEIGHTS_FILE)
-    recipe = session.recipe(plan, folder)
-    write_whole(folder / RECIPE_FILE, recipe.model_dump_json(indent=2).encode() + b"\n")
+    _write_record(folder / RECIPE_FILE, session.recipe(plan, folder))
+
+
+def _write_record(path: Path, record: Record) -> None:
+    write_whole(path, record.model_dump_json(indent=2).encode() + b"\n")
 
 
 def conclude(session: Session, targets: dict[str, TargetResult], notes: Sequence[str]) -> RunResult:
@@ -190,7 +200,7 @@ def conclude(session: Session, targets: dict[str, TargetResult], notes: Sequence
         removed={name: found.plan.removed for name, found in targets.items()},
         notes=tuple(notes),
     )
-    (session.folder / "result.json").write_text(result.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _write_record(session.folder / "result.json", result)
     write_report(result, _samples(session, targets), session.folder / "report.html")
     return result
 

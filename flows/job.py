@@ -32,6 +32,27 @@ class CompressJob(Record):
     seed: int = 0
     out: str = "runs"
 
+    def from_anywhere(self) -> CompressJob:
+        """The same job with absolute paths, so that it can be resumed from another folder."""
+        paths = {name: getattr(self, name) for name in ("weights", "data_root", "out")}
+        if self.model.endswith(".onnx"):
+            paths["model"] = self.model
+        absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
+        return self.model_copy(update=absolute)
+
+
+def stored_job(run: Path) -> CompressJob:
+    """The job of an earlier run.
+
+    Raises:
+        BadInputError: `job.json` is damaged.
+    """
+    path = run / "job.json"
+    try:
+        return CompressJob.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise BadInputError(f"{path} cannot be read ({error}); start a new run without --resume") from error
+
 
 def read_job(path: Path) -> dict[str, object]:
     """The keys of a TOML job file; `[budget]` may be a table, or its keys may stand beside the others.

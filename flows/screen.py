@@ -1,50 +1,52 @@
-"""What a person sees while a run goes on, and the table at its end."""
+"""What a person sees while a run goes on."""
 
 from __future__ import annotations
 
+import logging
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
-from pipeline.result import Entry, RunResult, TargetResult
+# What the library warns of belongs on this screen; Prefect's own console lines are off.
+LOGGERS = ("device_bench", "pipeline", "exporters", "flows")
 
 
 class Screen:
-    """A live line per stage: what it is, how far, what is best so far, and the time left.
+    """The stage at work: what it is, how far, the time left, what goes on, and what is best so far.
 
-    Where output is not a terminal, each stage's beginning and end is one plain line instead.
+    Finished stages stay above as one line each. Where output is not a terminal, there are plain lines only.
     """
 
     def __init__(self, console: Console, folder: Path) -> None:
         self._console = console
         self._folder = folder
+        self._stage = _Stage("", 1.0)
         self._best = ""
-        self._task: TaskID | None = None
-        self._name = ""
-        self._total = 1.0
         self._progress = Progress(
-            TextColumn("[bold]{task.description:<10}"),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=40),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("gone,"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("left"),
             console=console,
         )
         self._live = Live(self._drawn(), console=console, refresh_per_second=4, transient=True)
         self._alive = console.is_terminal
-        self._told = -1
+        self._warnings = _Warnings(console)
         self.notes: list[str] = []
 
     def __enter__(self) -> Self:
-        self._console.print(f"run folder: {self._folder}")
+        self._console.print(f"run folder: {self._folder}", highlight=False, soft_wrap=True)
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(self._warnings)
         if self._alive:
             self._live.start()
         return self
@@ -52,96 +54,91 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self._finish()
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self._warnings)
         if self._alive:
             self._live.stop()
 
     def stage(self, name: str, total: float) -> None:
         """A stage begins; the one before it is finished."""
         self._finish()
-        self._name, self._total, self._told = name, max(total, 1e-9), -1
-        self._task = self._progress.add_task(name, total=total, text="")
+        self._stage = _Stage(name, max(total, 1e-9))
+        self._stage.task = self._progress.add_task(name, total=total)
         if not self._alive:
-            self._console.print(f"{name} …", highlight=False)
+            self._console.print(f"{name} …", highlight=False, markup=False)
         self._draw()
 
     def advance(self, done: float, text: str = "") -> None:
         """`done` steps of the stage are finished."""
-        if self._task is None:
+        stage = self._stage
+        if stage.task is None:
             return
-        self._progress.update(self._task, completed=done, text=text)
-        quarter = int(4 * done / self._total)
-        if not self._alive and quarter > self._told:
-            self._told = quarter
-            self._console.print(
-                f"  {self._name}: {text or f'{100 * done / self._total:.0f} %'}", highlight=False
-            )
+        stage.text = text
+        self._progress.update(stage.task, completed=done)
+        quarter = int(4 * done / stage.total)
+        if not self._alive and quarter > stage.told:
+            stage.told = quarter
+            line = text or f"{100 * done / stage.total:.0f} %"
+            self._console.print(f"  {line}", highlight=False, markup=False)
         self._draw()
 
     def best(self, text: str) -> None:
-        """The best so far stands below the stages."""
+        """The best so far stands below the stage."""
+        if not self._alive and text != self._best:
+            self._console.print(f"  best so far: {text}", highlight=False, markup=False)
         self._best = text
-        if not self._alive:
-            self._console.print(f"  best so far: {text}", highlight=False)
         self._draw()
 
     def note(self, text: str) -> None:
         """A note stays on the screen above the live lines, and goes into the report."""
         self.notes.append(text)
-        self._console.print(f"note: {text}", highlight=False)
+        self._console.print(f"note: {text}", highlight=False, markup=False)
 
     def _finish(self) -> None:
-        if self._task is not None:
-            self._progress.update(self._task, completed=self._total)
-            self._progress.stop_task(self._task)
+        stage, self._stage = self._stage, _Stage("", 1.0)
+        if stage.task is None:
+            return
+        self._progress.remove_task(stage.task)
+        if self._alive:
+            seconds = time.monotonic() - stage.started
+            text = Text.assemble(("✓ ", "green"), (stage.name, "bold"), f", {seconds:.0f} s")
+            self._console.print(text.append(f": {stage.text}" if stage.text else ""), highlight=False)
 
     def _draw(self) -> None:
         if self._alive:
             self._live.update(self._drawn())
 
     def _drawn(self) -> Group:
-        return Group(self._progress, Text(f"best so far: {self._best}" if self._best else "", style="green"))
+        lines: list[RenderableType] = []
+        if self._stage.task is not None:
+            lines += [Text(self._stage.name, style="bold"), self._progress]
+            lines.append(Text(self._stage.text, style="dim", no_wrap=True, overflow="ellipsis"))
+        if self._best:
+            lines.append(Text(f"best so far: {self._best}", style="green"))
+        return Group(*lines)
 
 
-def show_result(console: Console, result: RunResult, folder: Path) -> None:
-    """A table of float, plain INT8 and chosen for each target, the verdict, and the files."""
-    console.print()
-    for name, found in result.targets.items():
-        console.print(_table(name, found, result.metric))
-    if result.budget_met:
-        console.print("[green]budget met[/green] on every target")
-    for name, found in result.targets.items():
-        for miss in found.misses:
-            console.print(f"[yellow]budget missed[/yellow] on {name}: {miss}")
-    console.print(f"{result.trials} trials in {result.seconds:.0f} s; files in {folder}:")
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
-        console.print(f"  {path.name}", highlight=False)
+@dataclass
+class _Stage:
+    """The stage at work; `told` is the last quarter of it that was printed where there is no terminal."""
+
+    name: str
+    total: float
+    text: str = ""
+    task: TaskID | None = None
+    told: int = -1
+    started: float = field(default_factory=time.monotonic)
 
 
-def _table(name: str, found: TargetResult, metric: str) -> Table:
-    table = Table(title=name, title_justify="left", title_style="bold")
-    table.add_column("artifact")
-    for heading in (metric, "p50 ms", "p90 ms", "peak MiB", "KiB", "vs plain INT8"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    speed = found.speedup_vs_plain_int8
-    ratio = "" if speed is None else f"{speed.ratio:.2f}× ({speed.low:.2f}–{speed.high:.2f})"
-    rows = [
-        ("float", found.float, ""),
-        ("plain INT8", found.plain_int8, "1.00×"),
-        ("chosen", found.chosen, ratio),
-    ]
-    for label, entry, versus in rows:
-        if entry is not None:
-            table.add_row(*_cells(label, entry, versus))
-    return table
+class _Warnings(logging.Handler):
+    """Shows the library's warnings on the run's screen."""
 
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
 
-def _cells(label: str, entry: Entry, versus: str) -> tuple[str, ...]:
-    return (
-        label + ("" if entry.settled else " *did not settle*"),
-        f"{entry.accuracy:.2f}",
-        f"{entry.p50_ms:.3f}",
-        f"{entry.p90_ms:.3f}",
-        f"{entry.peak_memory_bytes / 2**20:.1f}",
-        f"{entry.artifact_bytes / 2**10:.0f}",
-        versus,
-    )
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, above the live ones."""
+        self._console.print(f"warning: {record.getMessage()}", style="yellow", highlight=False, markup=False)

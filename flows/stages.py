@@ -10,7 +10,7 @@ import torch
 from device_bench.errors import RunError
 from device_bench.protocol import Failure
 from exporters.candidates import ShapeBench
-from exporters.proof import Prover
+from exporters.proof import SUFFIX, Prover
 from flows.bookkeeping import Session
 from flows.job import CompressJob
 from flows.sources import at_hand, keep_source
@@ -158,6 +158,9 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     plan = found.plan.model_copy(update={"recovery": choice})
     folder = session.folder / "candidates" / plan.plan_id
     module = session.workbench.build(found.plan)
+    for name in SUFFIX.values():
+        # Made of other weights, by a process that was killed before it wrote the trial down.
+        (folder / name).unlink(missing_ok=True)
     with session.timed("recovery"):
         report = _fine_tune(session, module, choice, folder)
     _note_pace(report)

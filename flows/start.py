@@ -13,8 +13,9 @@ from threading import Thread
 from rich.console import Console
 
 from device_bench.errors import BadInputError, unknown_name
-from flows.job import CompressJob
-from flows.screen import Screen, show_result
+from flows.job import CompressJob, stored_job
+from flows.outcome import show_result
+from flows.screen import Screen
 from flows.server import TemporaryServer
 from flows.sources import SOURCE_FILE
 from pipeline.progress import current_reporter
@@ -40,6 +41,7 @@ def run_compress(job: CompressJob, *, as_json: bool) -> int:
     check_job(job)
     label = "-".join(Path(part.replace(":", "-")).stem for part in (job.model, job.data))
     folder = RunFolder.create(Path(job.out), label)
+    job = job.from_anywhere()
     folder.write("job.json", job)
     return _run(job, folder, as_json)
 
@@ -56,7 +58,10 @@ def resume_compress(path: Path, given: Mapping[str, object], *, as_json: bool) -
             f"--resume goes on with the job as it was; it cannot change {names}: leave them out"
         )
     folder = RunFolder.existing(path)
-    job = CompressJob.model_validate_json((path / "job.json").read_text(encoding="utf-8"))
+    job = stored_job(path)
+    root = given.get("data_root")
+    if root is not None and (job.data_root is None or not Path(job.data_root).is_dir()):
+        job = job.model_copy(update={"data_root": root}).from_anywhere()
     return _run(job, folder, as_json)
 
 
@@ -94,6 +99,8 @@ def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
     with folder.locked(), Screen(console, folder.path) as screen:
         token = current_reporter.set(screen)
         try:
+            screen.stage("start", 1)
+            screen.advance(0, "loading Prefect, torch and the converters")
             server = prepare_prefect()
             from exporters.litert_library import warm_up
             from flows.compress import compress_flow
