@@ -17,22 +17,23 @@ from flows.conclusion import PROOF_STEPS, conclude, prove_target
 from flows.job import CompressJob
 from flows.stages import (
     baseline_station,
+    changes_left,
     prepare_station,
     probe_station,
     recover_station,
     trial_station,
 )
-from flows.wording import best_recovered_in_words, best_trial_in_words
+from flows.wording import best_recovered_in_words, best_trial_in_words, latency_in_words
 from pipeline.experience import Trial
 from pipeline.policy.base import Change, PolicyContext
 from pipeline.progress import reporter
 from pipeline.result import RunResult, TargetResult
-from pipeline.search import changes_to_probe, label_of, with_effects
+from pipeline.search import label_of, with_effects
 from pipeline.selection import Yardstick, next_to_recover
 from pipeline.target import Target
 
 
-@task(name="prepare", cache_policy=NO_CACHE, persist_result=False)
+@task(name="prepare", task_run_name="prepare", cache_policy=NO_CACHE, persist_result=False)
 def prepare(job: CompressJob, folder: Path) -> Session:
     """Load data and model, trace the graph, open the run's books."""
     session = prepare_station(job, folder)
@@ -44,11 +45,12 @@ def prepare(job: CompressJob, folder: Path) -> Session:
     return session
 
 
-@task(name="baseline", cache_policy=NO_CACHE, persist_result=False)
+@task(name="baseline", task_run_name="baseline", cache_policy=NO_CACHE, persist_result=False)
 def baseline(session: Session) -> PolicyContext:
     """Judge the original and measure its plain INT8 export on every target."""
     context = baseline_station(session)
-    get_run_logger().info("float %.2f; plain INT8 %s", context.float_accuracy, dict(context.base_latency_ms))
+    latency = latency_in_words(context.base_latency_ms)
+    get_run_logger().info("float %.2f; plain INT8 %s", context.float_accuracy, latency)
     return context
 
 
@@ -56,7 +58,7 @@ def baseline(session: Session) -> PolicyContext:
 def probe(session: Session, change: Change, label: str) -> None:
     """Measure what one single change costs and gives."""
     effect = probe_station(session, change)
-    get_run_logger().info("%s: %.2f, %s ms", label, effect.accuracy, dict(effect.latency_ms))
+    get_run_logger().info("%s: %.2f, %s", label, effect.accuracy, latency_in_words(effect.latency_ms))
 
 
 @task(name="trial", task_run_name="trial {number}", cache_policy=NO_CACHE, persist_result=False)
@@ -64,7 +66,8 @@ def trial(session: Session, context: PolicyContext, number: int) -> Trial | None
     """Ask the policy for a plan, build it, judge it, measure it."""
     done = trial_station(session, context, number)
     if done is not None:
-        get_run_logger().info("trial %d: %s, %s ms", number, done.accuracy, done.latency_ms)
+        outcome = latency_in_words(done.latency_ms) if done.failure is None else done.failure.message
+        get_run_logger().info("trial %d: %.2f before recovery, %s", number, done.accuracy or 0.0, outcome)
     return done
 
 
@@ -72,7 +75,7 @@ def trial(session: Session, context: PolicyContext, number: int) -> Trial | None
 def recover(session: Session, found: Trial, target: str, label: str) -> Trial:
     """Fine-tune one plan and judge its INT8 file on the search split."""
     done = recover_station(session, found, target)
-    get_run_logger().info("%s: recovered to %s", label, done.accuracy_recovered)
+    get_run_logger().info("%s: recovered to %.2f", label, done.accuracy_recovered or 0.0)
     return done
 
 
@@ -85,7 +88,7 @@ def prove(session: Session, yardstick: Yardstick, target: Target) -> TargetResul
     return found
 
 
-@task(name="report", cache_policy=NO_CACHE, persist_result=False)
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE, persist_result=False)
 def report(session: Session, targets: dict[str, TargetResult]) -> RunResult:
     """Write result.json and report.html."""
     return conclude(session, targets, reporter().notes)
@@ -124,9 +127,9 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
     watch = reporter()
     if not session.trials:
         watch.stage("first trial", 1)
-        watch.advance(0, f"trial 1 of {job.trials}: all widths alike, to see that everything works")
+        watch.advance(0, f"trial 1 of {job.trials}: to see that everything works")
         trial(session, context, 1)
-    changes = [c for c in changes_to_probe(context.graph, context.space) if c not in session.effects]
+    changes = changes_left(session, context)
     if changes:
         watch.stage("probes", len(changes))
     for index, change in enumerate(changes):

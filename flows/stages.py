@@ -27,7 +27,7 @@ from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.pretraining import trained_weights
 from pipeline.progress import reporter
 from pipeline.reward import Baseline
-from pipeline.search import TrialRequest, Workbench, latencies, probe, run_trial
+from pipeline.search import TrialRequest, Workbench, changes_to_probe, latencies, probe, run_trial
 from pipeline.space import PlanSpace
 from pipeline.target import find_target
 from pipeline.task import ModelSpec, Task
@@ -35,6 +35,8 @@ from pipeline.tracing import trace
 
 WHOLE = CompressionPlan()
 FIRST_POLICY = "uniform"
+# Policies that learn from the measured effects of single changes; the others need no probes.
+PROBING_POLICIES = ("greedy",)
 
 
 def prepare_station(job: CompressJob, folder: Path) -> Session:
@@ -122,6 +124,14 @@ def baseline_station(session: Session) -> PolicyContext:
     )
 
 
+def changes_left(session: Session, context: PolicyContext) -> list[Change]:
+    """The single changes that the run's policy wants to learn from and that were not probed yet."""
+    if session.job.policy not in PROBING_POLICIES:
+        return []
+    wanted = changes_to_probe(context.graph, context.space)
+    return [change for change in wanted if change not in session.effects]
+
+
 def probe_station(session: Session, change: Change) -> Effect:
     """Measure one single change and keep what was found."""
     with session.timed("probes"):
@@ -137,7 +147,8 @@ def trial_station(session: Session, context: PolicyContext, number: int) -> Tria
         return known
     # The first trial comes before the probes that a policy learns from: it shows at once that building,
     # exporting and measuring work.
-    policy = load_policy(session.job.policy if context.effects else FIRST_POLICY)
+    waiting = session.job.policy in PROBING_POLICIES and not context.effects
+    policy = load_policy(FIRST_POLICY if waiting else session.job.policy)
     plans = policy.propose(context, session.trials, 1)
     if not plans:
         return None

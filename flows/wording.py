@@ -1,8 +1,8 @@
-"""The best so far, in words for the screen."""
+"""What was found, in words for the screen and the log."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.experience import Trial
 from pipeline.policy.base import PolicyContext
@@ -30,6 +30,11 @@ def best_recovered_in_words(
         return ""
     lost = _points(yardstick.drop(best.accuracy_recovered or 0.0))
     return f"trial {best.number}: {best.latency_ms[target]:.3f} ms on {target}, {lost} after recovery"
+
+
+def latency_in_words(latency_ms: Mapping[str, float]) -> str:
+    """ "0.014 ms on local-onnxruntime, 0.003 ms on local-litert"."""
+    return ", ".join(f"{value:.3f} ms on {name}" for name, value in latency_ms.items())
 
 
 def _points(drop: float) -> str:
