@@ -14,8 +14,8 @@ from exporters.base import Artifact, ArtifactMetadata, Precision, input_layout, 
 from exporters.onnx_graph import float_operators, set_metadata_, simplify, tensor_infos
 from exporters.onnx_int8 import quantize_int8
 from exporters.quiet import captured_output
-from exporters.storage import write_atomically
 from pipeline.errors import ExportError
+from pipeline.storage import write_whole
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "output"
@@ -45,7 +45,8 @@ class OnnxExporter:
         """Write `module` to `path`; see `exporters.base.Exporter`.
 
         Raises:
-            ExportError: an operator has no ONNX form, or the file cannot be written.
+            ExportError: an operator has no ONNX form.
+            RunError: the file cannot be written.
         """
         model = to_float_onnx(module, calibration)
         if precision == "int8":
@@ -123,14 +124,14 @@ def write_onnx(model: Any, path: Path, precision: Precision, metadata: ArtifactM
     """Write a model with its metadata and describe the file.
 
     Raises:
-        ExportError: the file cannot be written.
+        RunError: the file cannot be written.
     """
     set_metadata_(model, metadata)
     try:
         data = model.SerializeToString()
     except ValueError as error:
         raise ExportError(f"{path} would be larger than one ONNX file may be (2 GiB): {error}") from error
-    write_atomically(path, data)
+    write_whole(path, data)
     inputs = tensor_infos(model.graph.input)
     return Artifact(
         path=str(path),

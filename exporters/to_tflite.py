@@ -10,12 +10,12 @@ import torch
 from exporters.base import Artifact, ArtifactMetadata, Precision, input_layout, sha256_of
 from exporters.folding import fold_batch_norms
 from exporters.litert_library import ConversionError, convert, warm_up
-from exporters.storage import write_atomically
 from exporters.tflite_graph import float_operators, pack, set_metadata_, tensor_infos, unpack
 from exporters.tflite_int8 import quantize_int8
 from exporters.tflite_transposes import remove_transposes_
 from exporters.to_onnx import explain, trace_input
 from pipeline.errors import ExportError
+from pipeline.storage import write_whole
 
 __all__ = ["TfliteExporter", "channels_last", "to_float_tflite", "warm_up", "write_tflite"]
 
@@ -34,7 +34,8 @@ class TfliteExporter:
         """Write `module` to `path`; see `exporters.base.Exporter`. `calibration` is channels first.
 
         Raises:
-            ExportError: an operator has no TFLite form, or the file cannot be written.
+            ExportError: an operator has no TFLite form.
+            RunError: the file cannot be written.
         """
         content = to_float_tflite(module, calibration)
         if precision == "int8":
@@ -73,12 +74,12 @@ def write_tflite(content: bytes, path: Path, precision: Precision, metadata: Art
     """Write a TFLite file with its metadata and describe it.
 
     Raises:
-        ExportError: the file cannot be written.
+        RunError: the file cannot be written.
     """
     model = unpack(content)
     set_metadata_(model, metadata)
     data = pack(model)
-    write_atomically(path, data)
+    write_whole(path, data)
     graph = model.subgraphs[0]
     inputs = tensor_infos(model, graph.inputs)
     return Artifact(
