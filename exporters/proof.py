@@ -58,7 +58,9 @@ class Prover:
         path = folder / SUFFIX[form, precision]
         record = folder / f".{path.name}.json"
         if path.exists() and record.exists():
-            return Artifact.model_validate_json(record.read_text(encoding="utf-8"))
+            # The run may have been moved since, or is worked on from another folder.
+            known = Artifact.model_validate_json(record.read_text(encoding="utf-8"))
+            return known.model_copy(update={"path": str(path)})
         folder.mkdir(parents=True, exist_ok=True)
         metadata = ArtifactMetadata(
             plan_id=plan_id,

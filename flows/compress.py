@@ -141,7 +141,7 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
         watch.best(best_trial_in_words(session.trials, context))
         watch.advance(number - 1, f"trial {number} of {job.trials}")
         if trial(session, context, number) is None:
-            watch.note(f"the space holds no plan that was not tried: {number - 1} trials were made")
+            watch.note(f"{job.policy} has no further plan to propose: {number - 1} trials were made")
             break
     watch.best(best_trial_in_words(session.trials, context))
 

@@ -13,6 +13,7 @@ from threading import Thread
 from rich.console import Console
 
 from device_bench.errors import BadInputError, unknown_name
+from flows.interrupts import CtrlC
 from flows.job import CompressJob, stored_job
 from flows.outcome import show_result
 from flows.screen import Screen
@@ -109,7 +110,8 @@ def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
             Thread(target=warm_up, name="warm-up", daemon=True).start()
             if server is not None:
                 server.wait_ready()
-            result = compress_flow(job, str(folder.path), folder.run_id)
+            with CtrlC():
+                result = compress_flow(job, str(folder.path), folder.run_id)
         except BadInputError:
             _discard_if_untouched(folder.path)
             raise

@@ -39,7 +39,7 @@ FAMILIES = (
     ("vgg", "uniform"),
     ("mobilenetv2", "random"),
     ("dscnn", "tpe"),
-    ("vit", "random"),
+    ("vit", "greedy"),
 )
 ONNXRUNTIME, LITERT = "local-onnxruntime", "local-litert"
 

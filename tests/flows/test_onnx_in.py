@@ -59,7 +59,7 @@ def test_onnx_in(
 ) -> None:
     done = edgeloop(
         *("compress", "theirs/model.onnx", "--data", "digits", "--target", "local-onnxruntime"),
-        *("--max-drop", 100, "--trials", 2, "--recoveries", 1, "--recovery-epochs", 1),
+        *("--policy", "uniform", "--max-drop", 100, "--trials", 2, "--recoveries", 1, "--recovery-epochs", 1),
         cwd=tmp_path,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -71,8 +71,9 @@ def test_onnx_in(
     session = onnxruntime.InferenceSession(str(run / "model.onnx"), providers=["CPUExecutionProvider"])
     (outputs,) = session.run(None, {session.get_inputs()[0].name: inputs})
     for folder in (run, run / "targets" / "local-onnxruntime"):
+        module = load_compressed(folder)
         with torch.no_grad():
-            rebuilt = load_compressed(folder)(torch.from_numpy(inputs)).numpy()
+            rebuilt = module(torch.from_numpy(inputs)).numpy()
         np.testing.assert_allclose(outputs, rebuilt, atol=1e-3)
 
     again = edgeloop("compress", "--resume", run, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""The test split is opened once, after everything was decided; here with a model and data of the user's own."""
+"""The test split is opened once, after everything was decided; model and data are the user's own."""
 
 from __future__ import annotations
 
