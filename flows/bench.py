@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from device_bench.errors import BadInputError
@@ -23,15 +24,18 @@ def bench_artifact(artifact: Path, names: list[str], threads: int | None, *, as_
         0 if every measurement was made, 3 if one failed.
 
     Raises:
-        BadInputError: no such file, an unknown format or target, or a target that does not read the format.
+        BadInputError: no such file, an unknown format or target, a target that does not read the format, or
+            no thread.
     """
+    if threads is not None and threads < 1:
+        raise BadInputError(f"threads must be at least 1; got {threads}")
     outcomes = {}
     for target in targets_for(artifact, names):
         request = BenchRequest(
             path=str(artifact),
             runtime=target.runtime,
             accelerator=target.accelerator,
-            threads=threads or target.threads,
+            threads=target.threads if threads is None else threads,
         )
         outcomes[target.name] = measure(request)
     if as_json:
@@ -62,7 +66,7 @@ def targets_for(artifact: Path, names: list[str]) -> list[Target]:
 
 def show_outcomes(console: Console, artifact: Path, outcomes: dict[str, Measurement | Failure]) -> None:
     """One line a target: latency, memory, conditions, and what to know about them."""
-    table = Table(title=str(artifact), title_justify="left")
+    table = Table(title=escape(str(artifact)), title_justify="left")
     for heading in (
         "target",
         "p50 ms",
@@ -76,7 +80,8 @@ def show_outcomes(console: Console, artifact: Path, outcomes: dict[str, Measurem
         table.add_column(heading, justify="left" if heading in {"target", "runtime"} else "right")
     for name, outcome in outcomes.items():
         if isinstance(outcome, Failure):
-            table.add_row(name, f"[red]{outcome.kind}[/red]", *[""] * 5, outcome.message.splitlines()[0][:60])
+            first = outcome.message.partition("\n")[0]
+            table.add_row(name, f"[red]{outcome.kind}[/red]", *[""] * 5, escape(first[:60]))
             continue
         latency, memory, conditions = outcome.latency, outcome.memory, outcome.conditions
         table.add_row(
@@ -92,4 +97,4 @@ def show_outcomes(console: Console, artifact: Path, outcomes: dict[str, Measurem
     console.print(table)
     for name, outcome in outcomes.items():
         for warning in getattr(outcome, "warnings", ()):
-            console.print(f"{name}: {warning}", highlight=False)
+            console.print(f"{name}: {warning}", highlight=False, markup=False)

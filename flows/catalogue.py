@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -42,7 +43,7 @@ def show_targets() -> None:
             target.runtime.value,
             target.accelerator,
             str(target.threads),
-            "yes" if there else f'no: pip install "edgeloop[{target.runtime.value}]"',
+            "yes" if there else escape(f'no: pip install "edgeloop[{target.runtime.value}]"'),
         )
     Console().print(table)
 

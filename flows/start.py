@@ -31,6 +31,7 @@ PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # Errors reach the screen by the run's own message; here they would come with a traceback each.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     # What the library logs within a run belongs to the run's log.
     "PREFECT_LOGGING_EXTRA_LOGGERS": "pipeline,exporters,device_bench",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
@@ -155,6 +156,9 @@ def prepare_prefect() -> TemporaryServer | None:
     if context.root_settings_context().settings.api.url is not None:
         return None
     server = TemporaryServer()
+    for name in ("no_proxy", "NO_PROXY"):
+        # A proxy for the way out must not be asked for the way to this machine.
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
     os.environ["PREFECT_API_URL"] = server.api_url
     # Prefect read its settings when it was imported; its own threads see only these.
     context.GLOBAL_SETTINGS_CONTEXT = context.root_settings_context()

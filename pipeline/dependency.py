@@ -50,7 +50,8 @@ class Dependencies:
         self.modules = dict(module.named_modules())
         self.names = {layer: name for name, layer in self.modules.items()}
         example = torch.zeros(2, *input_shape)
-        with warnings.catch_warnings():
+        # It follows autograd, which a caller may have turned off.
+        with warnings.catch_warnings(), torch.enable_grad():
             # Torch-Pruning warns of bare parameters (position embeddings); their units are checked below.
             warnings.simplefilter("ignore")
             try:

@@ -129,6 +129,9 @@ class Rewriter:
         varying = [dim for dim, (one, other) in enumerate(zip(first, second, strict=True)) if one != other]
         if len(varying) > 1:
             return None
+        if len(first) == 2 and varying == [0]:
+            # Written without a width, so that it still fits once channels before it are gone.
+            return nn.Flatten()
         return StaticReshape(tuple(-1 if dim in varying else size for dim, size in enumerate(first)))
 
     def _pad(self, node: fx.Node) -> nn.Module | None:

@@ -111,7 +111,7 @@ def test_sizes_computed_from_the_batch_become_numbers(tmp_path: Path) -> None:
     module = import_onnx(_graph(nodes, weights, tmp_path / "flat.onnx"))
     x = torch.randn(3, 1, 8, 8)
     assert torch.allclose(module(x), x.flatten(1) @ torch.tensor(MATRIX) + torch.arange(10), atol=1e-5)
-    assert [type(layer).__name__ for layer in module.children()] == ["StaticReshape", "Linear"]
+    assert [type(layer).__name__ for layer in module.children()] == ["Flatten", "Linear"]
     assert {name.rpartition(".")[2] for name, _ in module.named_parameters()} == {"weight", "bias"}
     assert not list(module.buffers())
 
