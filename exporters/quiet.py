@@ -93,7 +93,7 @@ def _diverted(sink: int) -> Iterator[None]:
                 screen = stack.enter_context(
                     os.fdopen(os.dup(originals[number]), "w", buffering=1, encoding="utf-8", errors="replace")
                 )
-            split = _SplitByThread(written, screen)
+            split = _SplitByThread(name, written, screen)
             setattr(sys, name, split)
             stack.callback(_restore, name, split, stream)
         for number, original in originals.items():
@@ -102,27 +102,43 @@ def _diverted(sink: int) -> Iterator[None]:
         yield
 
 
-def _restore(name: str, split: object, stream: TextIO) -> None:
+def _restore(name: str, split: _SplitByThread, stream: TextIO) -> None:
+    split.retire()
     # Somebody else may have put a stream of their own there meanwhile; it is theirs to take away.
     if getattr(sys, name) is split:
         setattr(sys, name, stream)
 
 
 class _SplitByThread:
-    """A text stream that leads the thread which made it to one stream and all others to another."""
+    """A text stream that leads the thread which made it to one stream and all others to another.
 
-    def __init__(self, own: TextIO, others: TextIO) -> None:
+    A log handler that was made meanwhile keeps it for good: once retired, it leads to whatever the standard
+    stream of its name is by then.
+    """
+
+    def __init__(self, name: str, own: TextIO, others: TextIO) -> None:
+        self._name = name
         self._thread = threading.get_ident()
-        self._own = own
-        self._others = others
+        self._own: TextIO | None = own
+        self._others: TextIO | None = others
+
+    def retire(self) -> None:
+        """Let go of both streams, which are about to be closed."""
+        self._own = self._others = None
 
     def write(self, text: str) -> int:
         """Write where this thread's words belong."""
-        stream = self._own if threading.get_ident() == self._thread else self._others
-        return stream.write(text)
+        return self._stream(self._own if threading.get_ident() == self._thread else self._others).write(text)
+
+    def _stream(self, wanted: TextIO | None) -> TextIO:
+        if wanted is not None:
+            return wanted
+        current = getattr(sys, self._name)
+        stream: TextIO = getattr(sys, f"__{self._name}__") if current is self else current
+        return stream
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._others, name)
+        return getattr(self._stream(self.__dict__.get("_others")), name)
 
 
 def _descriptor(stream: object) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -39,3 +40,12 @@ def test_other_threads_still_reach_the_screen(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "live display\n"
     assert "mine" in captured.text and "live" not in captured.text
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_a_log_handler_made_meanwhile_outlives_the_block(capsys: pytest.CaptureFixture[str]) -> None:
+    with captured_output():
+        handler = logging.StreamHandler()
+    logger = logging.Logger("made meanwhile")
+    logger.addHandler(handler)
+    logger.warning("still heard")
+    assert capsys.readouterr().err == "still heard\n"
