@@ -59,9 +59,10 @@ class TemporaryServer:
             except httpx.TransportError:
                 time.sleep(0.1)
         self._log.seek(0)
-        words = self._log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        lines = self._log.read().decode(errors="replace").splitlines()
+        told = [line.strip() for line in lines if "Error" in line] or ["it said nothing"]
         raise RunError(
-            f"Prefect's temporary server did not start: {words[-1]}; set PREFECT_HOME to a folder you may "
+            f"Prefect's temporary server did not start: {told[-1]}; set PREFECT_HOME to a folder you may "
             "write, or PREFECT_API_URL to a server that runs"
         )
 
@@ -80,7 +81,8 @@ class TemporaryServer:
 
 def _end_with_parent() -> None:
     """The parent holds the other end of standard input; however it ends, that end closes."""
-    sys.stdin.buffer.read()
+    # Not by sys.stdin: its lock would be held when the interpreter ends for another reason.
+    os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -45,7 +45,11 @@ def run_compress(job: CompressJob, *, as_json: bool) -> int:
     folder = RunFolder.create(Path(job.out), label)
     job = job.from_anywhere()
     folder.write("job.json", job)
-    return _run(job, folder, as_json)
+    try:
+        return _run(job, folder, as_json)
+    except BadInputError:
+        _discard_if_untouched(folder.path)
+        raise
 
 
 def resume_compress(path: Path, given: Mapping[str, object], *, as_json: bool) -> int:
@@ -114,7 +118,6 @@ def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
             with CtrlC():
                 result = compress_flow(job, str(folder.path), folder.run_id)
         except BadInputError:
-            _discard_if_untouched(folder.path)
             raise
         except BaseException as error:
             command = f"edgeloop compress --resume {shlex.quote(str(folder.path))}"

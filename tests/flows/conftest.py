@@ -56,6 +56,8 @@ def start() -> Callable[..., subprocess.Popen[str]]:
     """Starts `edgeloop` with the given arguments in a session of its own, as a terminal does."""
 
     def begin(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+        # Runs within this process have left their server's address; these are to start their own.
+        environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         return subprocess.Popen(
             [sys.executable, str(QUICK_CLI), *map(str, arguments)],
             cwd=cwd,
@@ -63,7 +65,7 @@ def start() -> Callable[..., subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=os.environ.copy(),
+            env=environment,
         )
 
     return begin

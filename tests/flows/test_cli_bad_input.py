@@ -135,6 +135,13 @@ def test_resume_of_a_damaged_job(earlier_run: Path) -> None:
     refused(invoke("--resume", earlier_run), "job.json cannot be read", "new run")
 
 
+def test_resume_without_its_data_loses_nothing(earlier_run: Path, from_there: None) -> None:
+    job = CompressJob(data="spoken-digits", data_root="nowhere")
+    (earlier_run / "job.json").write_text(job.model_dump_json())
+    refused(invoke("--resume", earlier_run), "data folder nowhere does not exist", "--data-root")
+    assert (earlier_run / "job.json").is_file()
+
+
 def test_second_process_in_the_same_folder(earlier_run: Path) -> None:
     with (earlier_run / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

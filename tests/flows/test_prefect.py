@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from device_bench.errors import RunError
+from flows.server import TemporaryServer
+
 # Loaded by every Python process of the run: writes down whom it connects to or asks the name of.
 WATCH = """
 import os, sys
@@ -106,3 +109,14 @@ def test_a_server_of_the_users_own_is_used(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setattr(start, "TemporaryServer", lambda: pytest.fail("a server was started"))
     assert start.prepare_prefect() is None
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "prefect"))
+    server = TemporaryServer()
+    try:
+        with pytest.raises(RunError, match=r"did not start: .*Error.*PREFECT_HOME.*PREFECT_API_URL"):
+            server.wait_ready()
+    finally:
+        server.stop()
