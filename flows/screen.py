@@ -101,6 +101,7 @@ class Screen:
         if stage.task is None:
             return
         self._progress.remove_task(stage.task)
+        self._draw()
         if self._alive:
             seconds = time.monotonic() - stage.started
             text = Text.assemble(("✓ ", "green"), (stage.name, "bold"), f", {seconds:.0f} s")
@@ -108,7 +109,7 @@ class Screen:
 
     def _draw(self) -> None:
         if self._alive:
-            self._live.update(self._drawn())
+            self._live.update(self._drawn(), refresh=True)
 
     def _drawn(self) -> Group:
         lines: list[RenderableType] = []

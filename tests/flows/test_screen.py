@@ -48,7 +48,7 @@ def test_plain_lines() -> None:
 @pytest.mark.parametrize("width", [40, 100])
 def test_live(width: int) -> None:
     text = shown(terminal=True, width=width)
-    for words in ("probes", "left", "best so far: trial 1: 1.50× on", "trial 2 of 2", "✓ trials"):
+    for words in ("left", "unit [b] at 50 % (4 of 4)", "best so far: trial 1", "trial 2 of 2", "✓ trials"):
         assert words in text
     assert "✓ probes" in text
     assert "note: weights [4, 4] are others'" in text
