@@ -21,10 +21,16 @@ DIGITS = (1, 8, 8)
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="package", autouse=True)
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches, stores and Prefect's database lie in a folder of this test session; runs use one thread."""
-    folder = tmp_path_factory.mktemp("homes")
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this test session's caches, stores and Prefect database."""
+    return tmp_path_factory.mktemp("homes")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def homes(home: Path) -> Iterator[None]:
+    """Runs keep all they keep in `home` and use one thread; other rooms' tests see none of these settings."""
+    folder = home
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGELOOP_CACHE", str(folder / "cache"))
         patch.setenv("PREFECT_HOME", str(folder / "prefect"))
@@ -35,7 +41,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Makes a file of fresh weights for a zoo network on digits, so that nothing is trained."""
     folder = tmp_path_factory.mktemp("weights")
@@ -51,7 +57,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
     """Starts `edgeloop` with the given arguments in a session of its own, as a terminal does."""
 
@@ -71,7 +77,7 @@ def start() -> Callable[..., subprocess.Popen[str]]:
     return begin
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def edgeloop(start: Callable[..., subprocess.Popen[str]]) -> Command:
     """Runs `edgeloop` to its end."""
 
@@ -86,7 +92,7 @@ def edgeloop(start: Callable[..., subprocess.Popen[str]]) -> Command:
     return run
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def only_run() -> Callable[[Path], Path]:
     """The one run's folder in a folder of runs."""
 
