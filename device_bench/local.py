@@ -22,7 +22,17 @@ from device_bench.commands import (
 )
 from device_bench.errors import BadInputError, RunError
 from device_bench.isolation import Child
-from device_bench.protocol import BenchRequest, Comparison, Failure, FailureKind, Limits, Measurement, Memory
+from device_bench.protocol import (
+    BenchRequest,
+    Comparison,
+    Failure,
+    FailureKind,
+    Limits,
+    Measurement,
+    Memory,
+    Profile,
+    Rounds,
+)
 from device_bench.runtimes import MODULES
 from device_bench.statistics import drift_note, latency, outlier_note, ratio_of_rounds
 
@@ -59,9 +69,7 @@ def measure(request: BenchRequest) -> Measurement | Failure:
     return _measurement(request, readings, baseline)
 
 
-def compare(
-    first: BenchRequest, second: BenchRequest, *, rounds: int = 12, seconds_per_round: float = 0.25
-) -> Comparison | Failure:
+def compare(first: BenchRequest, second: BenchRequest, rounds: Rounds = Rounds()) -> Comparison | Failure:
     """Compare two artifacts by interleaved rounds, each in its own fresh process, one running at a time.
 
     Which of the two starts changes from round to round, so that neither always runs second.
@@ -70,12 +78,8 @@ def compare(
         The speed-up of the second over the first with its interval; or the first `Failure` met.
 
     Raises:
-        BadInputError: there is no such file, or no round to run.
+        BadInputError: there is no such file.
     """
-    if rounds < 1 or not seconds_per_round > 0:
-        raise BadInputError(
-            f"rounds must be at least 1 and seconds_per_round above 0; got {rounds} and {seconds_per_round}"
-        )
     requests = (first, second)
     for request in requests:
         refusal = _check(request)
@@ -93,9 +97,9 @@ def compare(
             if isinstance(ready, Failure):
                 return _naming(ready, request)
             opened.append(ready)
-        for number in range(rounds):
+        for number in range(rounds.count):
             for which in (0, 1) if number % 2 == 0 else (1, 0):
-                samples = children[which].ask(Round(seconds=seconds_per_round), RoundSamples)
+                samples = children[which].ask(Round(seconds=rounds.seconds), RoundSamples)
                 if isinstance(samples, Failure):
                     return _naming(samples, requests[which])
                 taken[which].append(samples.samples_ns)
@@ -104,12 +108,24 @@ def compare(
         speedup=ratio.ratio,
         low=ratio.low,
         high=ratio.high,
-        rounds=rounds,
+        rounds=rounds.count,
         first=latency([ns for samples in taken[0] for ns in samples], first.seed),
         second=latency([ns for samples in taken[1] for ns in samples], second.seed),
         conditions=opened[0].conditions,
         warnings=_comparison_warnings(first, second, opened, ratio.low, ratio.high),
     )
+
+
+def profile(request: BenchRequest) -> Profile | Failure:
+    """Say where the latency of one artifact goes, operator by operator.
+
+    Raises:
+        BadInputError: there is no such file.
+    """
+    refusal = _check(request)
+    if refusal is not None:
+        return refusal
+    return Failure(kind=FailureKind.UNSUPPORTED, message=f"{request.runtime.value} has no profile here")
 
 
 def predict(request: BenchRequest, inputs: NDArray[np.float32]) -> NDArray[np.float32] | Failure:

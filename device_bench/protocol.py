@@ -38,23 +38,47 @@ class TimingPolicy(Record):
 
 
 class Limits(Record):
-    """What the measuring child process may use at most."""
+    """What the measuring child process may use at most.
+
+    `network`: False takes the network away where the system permits it; where it does not, the conditions
+    of the measurement say so.
+    """
 
     wall_seconds: float = Field(default=180.0, gt=0)
     cpu_seconds: int = Field(default=600, gt=0)
     address_space_bytes: int | None = Field(default=None, gt=0)
+    file_bytes: int = Field(default=1 << 30, gt=0)
+    processes: int | None = Field(default=None, gt=0)
+    network: bool = False
 
 
-class BenchRequest(Record):
-    """One measurement to make: which file, with which runtime, under which conditions."""
+class RunSettings(Record):
+    """How a file is run, wherever it lies.
 
-    path: str
+    `accelerator`: one of the names that the runtime's module lists on that machine; "cpu" is always there.
+    `cores`: the cores that the measuring process is bound to; empty leaves it where it is.
+    """
+
     runtime: RuntimeName
-    accelerator: str = "cpu"
-    threads: int = Field(default=1, ge=1)
+    accelerator: str = Field(default="cpu", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    threads: int = Field(default=1, ge=1, le=1024)
+    cores: tuple[int, ...] = ()
     timing: TimingPolicy = TimingPolicy()
     limits: Limits = Limits()
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+
+class BenchRequest(RunSettings):
+    """One file of this machine to run."""
+
+    path: str
+
+
+class Rounds(Record):
+    """How two files are compared: that many interleaved rounds of that many seconds for each file."""
+
+    count: int = Field(default=12, ge=1, le=1000)
+    seconds: float = Field(default=0.25, gt=0, le=60)
 
 
 class Latency(Record):
@@ -78,11 +102,20 @@ class Memory(Record):
     `peak_bytes`: peak resident bytes of the process with the model less the same process with none;
     `arena_bytes`: what the runtime itself says it planned, absent where it does not tell;
     `file_bytes`: the artifact's size on disk.
+    `device_bytes`: memory of an accelerator that this process held (NVML), absent without one.
     """
 
     peak_bytes: int
     arena_bytes: int | None = None
     file_bytes: int
+    device_bytes: int | None = None
+
+
+class Energy(Record):
+    """Energy of one inference in millijoule, what idling costs meanwhile included. `source`: who told it."""
+
+    source: str
+    mean_mj: float
 
 
 class TensorInfo(Record):
@@ -111,6 +144,14 @@ class DeviceInfo(Record):
     emulated: bool = False
 
 
+class Placement(Record):
+    """How many operators of one kind ran where, for example on "XNNPACK" or "CPUExecutionProvider"."""
+
+    where: str
+    operator: str
+    count: int = Field(ge=0)
+
+
 class Conditions(Record):
     """How a measurement was made, and how the machine fared around it. Absent readings are None."""
 
@@ -126,18 +167,26 @@ class Conditions(Record):
     load_1m: float | None = None
     delegated_operators: int | None = None
     undelegated_operators: int | None = None
+    placements: tuple[Placement, ...] = ()
+    network_isolated: bool | None = None
     clock_resolution_ns: float | None = None
     started_at: str = ""
 
 
 class Measurement(Record):
-    """One artifact measured in one fresh process: every raw sample, and what follows from them."""
+    """One artifact measured in one fresh process: every raw sample, and what follows from them.
+
+    `instructions`: median count of instructions of one inference, where an emulated device tells it. It is a
+    proxy without caches and pipeline, never a latency.
+    """
 
     # Thousands of numbers would bury everything else in a traceback.
     samples_ns: tuple[int, ...] = Field(repr=False)
     latency: Latency
     memory: Memory
     conditions: Conditions
+    energy: Energy | None = None
+    instructions: int | None = None
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
     settled: bool = True
@@ -154,6 +203,10 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     RUNTIME_MISSING = "runtime_missing"
     RUNTIME_ERROR = "runtime_error"
+    BAD_INPUT = "bad_input"
+    AGENT_RESTARTED = "agent_restarted"
+    CANCELLED = "cancelled"
+    UNREACHABLE = "unreachable"
 
 
 class Failure(Record):
@@ -177,5 +230,34 @@ class Comparison(Record):
     rounds: int
     first: Latency
     second: Latency
+    conditions: Conditions
+    warnings: tuple[str, ...] = ()
+
+
+class OperatorTime(Record):
+    """One operator of a file: the mean time of one run. `name`: what the file or the runtime calls it.
+
+    `outputs`: the tensors that it makes, by which an exporter finds the layer it came from.
+    """
+
+    name: str
+    operator: str
+    ms: float = Field(ge=0)
+    where: str = ""
+    outputs: tuple[str, ...] = ()
+
+
+class Profile(Record):
+    """Where a file's latency goes, operator by operator, in the order of the run.
+
+    `whole_ms`: p50 of the whole file without a profiler. `other_ms`: what the operators do not account for;
+    below 0 where their sum exceeds the whole. `method`: "profiler" (the runtime's own) or "single operators"
+    (each one cut out of the file and measured alone).
+    """
+
+    operators: tuple[OperatorTime, ...]
+    whole_ms: float
+    other_ms: float
+    method: Literal["profiler", "single operators"]
     conditions: Conditions
     warnings: tuple[str, ...] = ()

@@ -15,7 +15,15 @@ from faulty_runtime import GREED_BYTES, HELD_BYTES
 from device_bench.commands import Baseline, Job, Measure, Open, Opened, Peak, Readings, Round, RoundSamples
 from device_bench.isolation import Child
 from device_bench.local import compare, measure
-from device_bench.protocol import BenchRequest, Comparison, Failure, FailureKind, Limits, Measurement
+from device_bench.protocol import (
+    BenchRequest,
+    Comparison,
+    Failure,
+    FailureKind,
+    Limits,
+    Measurement,
+    Rounds,
+)
 
 Make = Callable[..., BenchRequest]
 
@@ -105,7 +113,7 @@ def test_what_the_runtime_tells_is_passed_on(faulty: Make) -> None:
 
 def test_rounds_interleave_and_never_overlap(faulty: Make, tmp_path: Path) -> None:
     log = tmp_path / "runs.log"
-    found = compare(faulty(f"log {log}"), faulty(f"log {log}"), rounds=3, seconds_per_round=0.02)
+    found = compare(faulty(f"log {log}"), faulty(f"log {log}"), Rounds(count=3, seconds=0.02))
     assert isinstance(found, Comparison)
     assert found.rounds == 3
     assert found.low <= found.speedup <= found.high
@@ -118,7 +126,7 @@ def test_rounds_interleave_and_never_overlap(faulty: Make, tmp_path: Path) -> No
 
 
 def test_comparison_names_the_file_that_failed(faulty: Make) -> None:
-    found = compare(faulty("work"), faulty("segfault"), rounds=1, seconds_per_round=0.01)
+    found = compare(faulty("work"), faulty("segfault"), Rounds(count=1, seconds=0.01))
     assert isinstance(found, Failure)
     assert found.kind is FailureKind.CRASHED
     assert "segfault-" in found.message

@@ -7,10 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bench_cases import request_for, save_onnx
+from pydantic import ValidationError
 
 from device_bench.errors import BadInputError
 from device_bench.local import compare, measure, predict
-from device_bench.protocol import BenchRequest, Comparison, Failure, FailureKind, Measurement, RuntimeName
+from device_bench.protocol import (
+    BenchRequest,
+    Comparison,
+    Failure,
+    FailureKind,
+    Measurement,
+    Rounds,
+    RuntimeName,
+)
 
 
 def test_onnx_is_measured(onnx_file: Path) -> None:
@@ -38,7 +47,7 @@ def test_tflite_is_measured(tflite_folder: Path) -> None:
 
 def test_onnx_and_tflite_compare(onnx_file: Path, tflite_folder: Path) -> None:
     found = compare(
-        request_for(tflite_folder / "float.tflite"), request_for(onnx_file), rounds=3, seconds_per_round=0.02
+        request_for(tflite_folder / "float.tflite"), request_for(onnx_file), Rounds(count=3, seconds=0.02)
     )
     assert isinstance(found, Comparison)
     assert 0 < found.low <= found.speedup <= found.high
@@ -135,8 +144,8 @@ def test_misuse_raises(onnx_file: Path, tmp_path: Path) -> None:
         measure(request_for(tmp_path / "absent.onnx"))
     with pytest.raises(BadInputError, match="float64"):
         predict(request_for(onnx_file), np.zeros((2, 6)))
-    with pytest.raises(BadInputError, match="at least 1"):
-        compare(request_for(onnx_file), request_for(onnx_file), rounds=0)
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        compare(request_for(onnx_file), request_for(onnx_file), Rounds(count=0))
 
 
 def test_an_accelerator_that_is_not_there(onnx_file: Path) -> None:

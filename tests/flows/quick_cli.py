@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from importlib import import_module
 
-from device_bench.protocol import TimingPolicy
+from device_bench.protocol import Rounds, TimingPolicy
 
 SHORT = {"warmup_seconds": 0.0, "min_samples": 8, "min_seconds": 0.02, "max_seconds": 5.0}
 
@@ -16,7 +16,7 @@ def shorten() -> None:
     candidates, proof = import_module("exporters.candidates"), import_module("exporters.proof")
     candidates.CANDIDATE_TIMING = TimingPolicy(**SHORT)
     proof.TimingPolicy = partial(TimingPolicy, **SHORT)
-    proof.compare = partial(proof.compare, rounds=3, seconds_per_round=0.02)
+    proof.compare = partial(proof.compare, rounds=Rounds(count=3, seconds=0.02))
 
 
 if __name__ == "__main__":
