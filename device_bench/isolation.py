@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -29,6 +31,58 @@ _POLL_SECONDS = 0.002
 _LAST_WORDS_BYTES = 800
 
 
+class Stop:
+    """Ends, from another thread, what children run for whoever is inside `stopped_by`.
+
+    A context manager: it holds a pipe, so that a waiting parent wakes at once.
+    """
+
+    def __init__(self) -> None:
+        self._failure: Failure | None = None
+        self._awake, self._wake = os.pipe()
+
+    def __enter__(self) -> Stop:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._wake)
+        os.close(self._awake)
+
+    @property
+    def failure(self) -> Failure | None:
+        """What every question to a child is answered by from now on; None as long as nobody said stop."""
+        return self._failure
+
+    def say(self, failure: Failure) -> None:
+        """Kill the child that runs and let none run after it. Only the first word counts."""
+        if self._failure is None:
+            self._failure = failure
+            os.write(self._wake, b"x")
+
+    def fileno(self) -> int:
+        """Readable from the moment that somebody said stop."""
+        return self._awake
+
+
+# A context variable, so that what asks children in turn (a comparison, a profile) need not hand it on.
+_STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stopped_by(stop: Stop) -> Iterator[None]:
+    """Children made inside are killed once `stop` says so."""
+    token = _STOP.set(stop)
+    try:
+        yield
+    finally:
+        _STOP.reset(token)
+
+
 class Child:
     """A worker process for one runtime. A context manager: leaving it leaves no process behind.
 
@@ -44,6 +98,7 @@ class Child:
         self._pending = b""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._killed = False
+        self._stop = _STOP.get()
 
     def __enter__(self) -> Child:
         self._answers, child_end = os.pipe()
@@ -88,7 +143,8 @@ class Child:
         """Send a command and wait for its answer, at most the limits' `wall_seconds`.
 
         Returns:
-            The answer, or why there is none: what the child itself reported, how it died, or that it hung.
+            The answer, or why there is none: what the child itself reported, how it died, that it hung, or
+            what the `Stop` of `stopped_by` said.
             After a death or a hang the child answers no more.
         """
         self._write(command)
@@ -114,13 +170,15 @@ class Child:
         """The next answer; None if the child died or, past the deadline, was killed."""
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
+        if self._stop is not None:
+            poll.register(self._stop, select.POLLIN)
         while b"\n" not in self._pending:
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or self._stopped() is not None:
                 self._killed = True
                 self._kill_group()
                 return None
-            if not poll.poll(left * 1000):
+            if not any(descriptor == self._answers for descriptor, _ in poll.poll(left * 1000)):
                 continue
             chunk = os.read(self._answers, 1 << 16)
             if not chunk:
@@ -128,6 +186,9 @@ class Child:
             self._pending += chunk
         line, _, self._pending = self._pending.partition(b"\n")
         return line
+
+    def _stopped(self) -> Failure | None:
+        return None if self._stop is None else self._stop.failure
 
     def _kill_group(self) -> None:
         # The child leads its own session, so its process id is the group's as long as it is not reaped.
@@ -151,6 +212,9 @@ class Child:
         """Say how the child died."""
         doing = f"during {command.command!r}"
         limits = self._job.limits
+        stopped = self._stopped()
+        if stopped is not None:
+            return stopped
         if self._killed:
             message = f"no answer {doing} within the wall limit of {limits.wall_seconds:g} s; killed"
             return Failure(kind=FailureKind.TIMED_OUT, message=message)
