@@ -32,6 +32,7 @@ from device_bench.protocol import (
     Memory,
     Profile,
     Rounds,
+    RuntimeName,
 )
 from device_bench.runtimes import MODULES
 from device_bench.statistics import drift_note, latency, outlier_note, ratio_of_rounds
@@ -148,22 +149,40 @@ def predict(request: BenchRequest, inputs: NDArray[np.float32]) -> NDArray[np.fl
             f"inputs must be float32 of shape [n, ...] with n of at least 1; got {inputs.dtype} "
             f"of shape {list(inputs.shape)}"
         )
-    refusal = _check(request)
-    if refusal is not None:
-        return refusal
     with tempfile.TemporaryDirectory(prefix="device-bench-") as folder:
         inputs_path, outputs_path = Path(folder) / "inputs.npy", Path(folder) / "outputs.npy"
         try:
             np.save(inputs_path, inputs, allow_pickle=False)
         except OSError as error:
             raise RunError(f"cannot store {inputs.nbytes} bytes of samples in {folder}: {error}") from error
-        command = Predict(request=request, inputs_path=str(inputs_path), outputs_path=str(outputs_path))
-        with Child(MODULES[request.runtime], request.limits) as child:
-            written = child.ask(command, Written)
-        if isinstance(written, Failure):
-            return written
+        failure = predict_stored(request, inputs_path, outputs_path)
+        if failure is not None:
+            return failure
         outputs: NDArray[np.float32] = np.load(outputs_path, allow_pickle=False)
         return outputs
+
+
+def predict_stored(request: BenchRequest, inputs_path: Path, outputs_path: Path) -> Failure | None:
+    """Run an artifact over the samples of an .npy file and write its outputs to another; see `predict`.
+
+    Nothing of either file is read by this process.
+
+    Raises:
+        BadInputError: there is no such artifact.
+    """
+    refusal = _check(request)
+    if refusal is not None:
+        return refusal
+    command = Predict(request=request, inputs_path=str(inputs_path), outputs_path=str(outputs_path))
+    with Child(MODULES[request.runtime], request.limits) as child:
+        written = child.ask(command, Written)
+    return written if isinstance(written, Failure) else None
+
+
+def read_baseline(runtime: RuntimeName) -> Failure | None:
+    """Read once what a process with this runtime and no model holds, so that no measurement waits for it."""
+    baseline = _baseline_bytes(MODULES[runtime])
+    return baseline if isinstance(baseline, Failure) else None
 
 
 def _check(request: BenchRequest) -> Failure | None:
