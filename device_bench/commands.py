@@ -77,6 +77,7 @@ class Readings(Record):
     conditions: Conditions
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Opened(Record):
@@ -84,6 +85,7 @@ class Opened(Record):
 
     steady: bool
     conditions: Conditions
+    notes: tuple[str, ...] = ()
 
 
 class RoundSamples(Record):

@@ -56,9 +56,7 @@ def measure(request: BenchRequest) -> Measurement | Failure:
     Raises:
         BadInputError: there is no such file.
     """
-    refusal = _check(request)
-    if refusal is not None:
-        return refusal
+    _check(request)
     module = MODULES[request.runtime]
     baseline = _baseline_bytes(module)
     if isinstance(baseline, Failure):
@@ -83,9 +81,7 @@ def compare(first: BenchRequest, second: BenchRequest, rounds: Rounds = Rounds()
     """
     requests = (first, second)
     for request in requests:
-        refusal = _check(request)
-        if refusal is not None:
-            return refusal
+        _check(request)
     taken: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
     opened: list[Opened] = []
     with (
@@ -123,9 +119,7 @@ def profile(request: BenchRequest) -> Profile | Failure:
     Raises:
         BadInputError: there is no such file.
     """
-    refusal = _check(request)
-    if refusal is not None:
-        return refusal
+    _check(request)
     return Failure(kind=FailureKind.UNSUPPORTED, message=f"{request.runtime.value} has no profile here")
 
 
@@ -170,9 +164,7 @@ def predict_stored(request: BenchRequest, inputs_path: Path, outputs_path: Path)
     Raises:
         BadInputError: there is no such artifact.
     """
-    refusal = _check(request)
-    if refusal is not None:
-        return refusal
+    _check(request)
     command = Predict(request=request, inputs_path=str(inputs_path), outputs_path=str(outputs_path))
     with Child(MODULES[request.runtime], request.limits) as child:
         written = child.ask(command, Written)
@@ -185,13 +177,9 @@ def read_baseline(runtime: RuntimeName) -> Failure | None:
     return baseline if isinstance(baseline, Failure) else None
 
 
-def _check(request: BenchRequest) -> Failure | None:
+def _check(request: BenchRequest) -> None:
     if not Path(request.path).is_file():
         raise BadInputError(f"there is no file {request.path!r}; give the path of an ONNX or TFLite file")
-    if request.accelerator != "cpu":
-        message = f"accelerator must be 'cpu' with {request.runtime.value}; got {request.accelerator!r}"
-        return Failure(kind=FailureKind.UNSUPPORTED, message=message)
-    return None
 
 
 def _baseline_bytes(module: str) -> int | Failure:
@@ -208,7 +196,8 @@ def _measurement(request: BenchRequest, readings: Readings, baseline: int) -> Me
     found = latency(readings.samples_ns, request.seed)
     drift = drift_note(readings.samples_ns)
     peak_bytes = max(0, readings.peak_bytes - baseline)
-    warnings = [note for note in (drift, outlier_note(readings.samples_ns)) if note]
+    warnings = [*readings.notes]
+    warnings += [note for note in (drift, outlier_note(readings.samples_ns)) if note]
     if not readings.steady:
         warnings.append("the warm-up did not become stable")
     if found.samples < request.timing.min_samples:
@@ -248,6 +237,11 @@ def _comparison_warnings(
         f"{request.path}: the warm-up did not become stable"
         for request, ready in zip((first, second), opened, strict=True)
         if not ready.steady
+    ]
+    warnings += [
+        f"{request.path}: {note}"
+        for request, ready in zip((first, second), opened, strict=True)
+        for note in ready.notes
     ]
     if low <= 1 <= high:
         warnings.append("the interval holds 1: these rounds do not tell which of the two is faster")

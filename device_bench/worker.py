@@ -35,7 +35,14 @@ from device_bench.errors import MissingExtraError
 from device_bench.prediction import predict_file
 from device_bench.protocol import BenchRequest, Conditions, Failure, FailureKind, Limits, Record
 from device_bench.runtimes import import_runtime
-from device_bench.runtimes.base import Model, RuntimeFailure, first_lines
+from device_bench.runtimes.base import (
+    LoadOptions,
+    Model,
+    RuntimeFailure,
+    count_delegated,
+    first_lines,
+    load_checked,
+)
 from device_bench.tensors import random_inputs
 
 # The parent kills a child at its wall limit; a child whose parent died ends itself this much later.
@@ -91,7 +98,11 @@ class Worker:
             case Open(request=request):
                 self._opened = self._load(request)
                 steady = timing.warm_up(self._opened.invoke, request.timing, timing.default_clock)
-                return Opened(steady=steady, conditions=self._conditions(request, self._opened))
+                return Opened(
+                    steady=steady,
+                    conditions=self._conditions(request, self._opened),
+                    notes=self._opened.notes,
+                )
             case Round(seconds=seconds):
                 if self._opened is None:
                     return Failure(
@@ -100,7 +111,7 @@ class Worker:
                 samples = timing.sample_round(self._opened.invoke, seconds, timing.default_clock)
                 return RoundSamples(samples_ns=tuple(samples))
             case Predict(request=request):
-                model = self._runtime.load(Path(request.path), request.threads)
+                model = self._open(request)
                 written = predict_file(model, Path(command.inputs_path), Path(command.outputs_path))
                 return Written(samples=written)
 
@@ -119,15 +130,21 @@ class Worker:
             conditions=self._conditions(request, model),
             inputs=model.inputs,
             outputs=model.outputs,
+            notes=model.notes,
         )
 
+    def _open(self, request: BenchRequest) -> Model:
+        options = LoadOptions(threads=request.threads, accelerator=request.accelerator)
+        return load_checked(self._runtime, request.runtime.value, Path(request.path), options)
+
     def _load(self, request: BenchRequest) -> Model:
-        model = self._runtime.load(Path(request.path), request.threads)
+        model = self._open(request)
         model.set_inputs(random_inputs(model.inputs, request.seed))
         return model
 
     def _conditions(self, request: BenchRequest, model: Model) -> Conditions:
-        operators = model.operators
+        placements = model.placements
+        operators = count_delegated(placements)
         return Conditions(
             device=sensors.device_info(),
             runtime=request.runtime,
@@ -141,6 +158,7 @@ class Worker:
             load_1m=sensors.load_1m(),
             delegated_operators=None if operators is None else operators.delegated,
             undelegated_operators=None if operators is None else operators.undelegated,
+            placements=placements,
             clock_resolution_ns=timing.clock_resolution_ns(timing.default_clock),
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )

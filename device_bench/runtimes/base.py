@@ -1,18 +1,20 @@
-"""What a runtime is: a module with two functions, and the loaded model that one of them returns.
+"""What a runtime is: a module with three functions, and the loaded model that one of them returns.
 
-A new runtime is one file that has `version` and `load`, and one line in `device_bench.runtimes.MODULES`.
+A new runtime is one file that has `version`, `accelerators` and `load`, one line in
+`device_bench.runtimes.MODULES`, and `tests/conformance/runtime_suite.py` inherited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device_bench.protocol import FailureKind, TensorInfo
+from device_bench.protocol import FailureKind, Placement, TensorInfo
 
 # The runtimes differ in dtype from tensor to tensor, so the element type is open here.
 Array = NDArray[np.generic]
@@ -26,8 +28,15 @@ class RuntimeFailure(Exception):
         self.kind = kind
 
 
+class LoadOptions(NamedTuple):
+    """How a file is to be run. `accelerator`: one of the names that `Runtime.accelerators` gives."""
+
+    threads: int = 1
+    accelerator: str = "cpu"
+
+
 class OperatorCounts(NamedTuple):
-    """How many operators an accelerating delegate took, and how many stayed on the plain kernels."""
+    """How many operators an accelerator or a delegate took, and how many stayed on the plain kernels."""
 
     delegated: int
     undelegated: int
@@ -52,8 +61,13 @@ class Model(Protocol):
         ...
 
     @property
-    def operators(self) -> OperatorCounts | None:
-        """Operator counts by delegation; None where the runtime does not tell."""
+    def placements(self) -> tuple[Placement, ...]:
+        """What ran where, operator by operator; empty where the runtime does not tell."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads the figures must know, such as operators that fell back to the CPU."""
         ...
 
     def set_inputs(self, arrays: Sequence[Array]) -> None:
@@ -69,6 +83,15 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
+class TimedModel(Protocol):
+    """A model that times itself, because what it starts ends later than the call that starts it."""
+
+    def timed_invoke(self) -> int:
+        """One inference, from its inputs in the host's memory to its outputs there, in ns."""
+        ...
+
+
 class Runtime(Protocol):
     """A module of this package, seen as an object."""
 
@@ -80,14 +103,71 @@ class Runtime(Protocol):
         """
         ...
 
-    def load(self, path: Path, threads: int) -> Model:
-        """Load a file for `threads` threads.
+    def accelerators(self) -> tuple[str, ...]:
+        """The accelerators that can be used on this machine, "cpu" first. Imports the library.
+
+        Raises:
+            MissingExtraError: the library is not installed.
+        """
+        ...
+
+    def load(self, path: Path, options: LoadOptions) -> Model:
+        """Load a file for an accelerator that `accelerators` gave.
 
         Raises:
             MissingExtraError: the library is not installed.
             RuntimeFailure: the file is no model, or asks for something the runtime lacks.
         """
         ...
+
+
+def load_checked(runtime: Runtime, name: str, path: Path, options: LoadOptions) -> Model:
+    """`runtime.load`, for an accelerator that is there.
+
+    Args:
+        name: what to call the runtime in a message.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+        RuntimeFailure: the accelerator is not there, or loading fails.
+    """
+    known = runtime.accelerators()
+    if options.accelerator not in known:
+        raise RuntimeFailure(
+            FailureKind.UNSUPPORTED,
+            f"accelerator {options.accelerator!r} is not to be had from {name} {runtime.version()} on this "
+            f"machine; there is: {', '.join(known)}",
+        )
+    return runtime.load(path, options)
+
+
+# Where operators run that nothing accelerated, in the words of each runtime.
+PLAIN_KERNELS = ("CPUExecutionProvider", "plain kernels")
+
+
+def placements_of(places: Iterable[tuple[str, str]]) -> tuple[Placement, ...]:
+    """Count (where, operator) pairs, in alphabetical order."""
+    counts = sorted(Counter(places).items())
+    return tuple(Placement(where=where, operator=name, count=count) for (where, name), count in counts)
+
+
+def count_delegated(placements: Sequence[Placement]) -> OperatorCounts | None:
+    """Operators off and on the plain kernels; None where nothing is known."""
+    if not placements:
+        return None
+    plain = sum(place.count for place in placements if place.where in PLAIN_KERNELS)
+    return OperatorCounts(delegated=sum(place.count for place in placements) - plain, undelegated=plain)
+
+
+def fallback_note(placements: Sequence[Placement], accelerator: str) -> str | None:
+    """A warning that names the operators left on the CPU's plain kernels, or None where there are none."""
+    left = [place for place in placements if place.where in PLAIN_KERNELS]
+    if not left:
+        return None
+    total = sum(place.count for place in placements)
+    kinds = ", ".join(f"{place.count} {place.operator}" for place in left)
+    count = sum(place.count for place in left)
+    return f"{count} of {total} operators fell back from {accelerator!r} to the CPU: {kinds}"
 
 
 def first_lines(error: BaseException, limit: int = 600) -> str:

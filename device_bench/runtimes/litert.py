@@ -1,4 +1,7 @@
-"""TensorFlow Lite files through whichever interpreter the board has, XNNPACK as the library decides.
+"""TensorFlow Lite files through whichever interpreter the board has.
+
+"cpu" is what the library does by default, which is XNNPACK where it was built with it; "cpu-plain" is
+TensorFlow Lite's own kernels alone.
 
 Looked for in this order: `ai_edge_litert`, `tflite_runtime` (ended at 2.14, still on many boards),
 `tensorflow` (`tf.lite`). All three have the same interpreter class.
@@ -10,19 +13,28 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from device_bench.errors import MissingExtraError
-from device_bench.protocol import FailureKind, TensorInfo
-from device_bench.runtimes.base import Array, OperatorCounts, RuntimeFailure, first_lines
+from device_bench.protocol import FailureKind, Placement, TensorInfo
+from device_bench.runtimes.base import Array, LoadOptions, RuntimeFailure, first_lines, placements_of
 
+# What the interpreter calls a node that a delegate put in place of others.
+_DELEGATE = "DELEGATE"
 _UNSUPPORTED = ("unresolved custom op", "Didn't find op", "builtin_code out of range")
 
 
-def _interpreter() -> tuple[Any, str]:
-    """The interpreter class, and the name and version of the library it came from."""
+class _Library(NamedTuple):
+    """The module that has `Interpreter` and `OpResolverType`, and the name and version it came from."""
+
+    module: Any
+    version: str
+
+
+def _library() -> _Library:
     for module, distribution in (
         ("ai_edge_litert.interpreter", "ai-edge-litert"),
         ("tflite_runtime.interpreter", "tflite-runtime"),
@@ -31,17 +43,29 @@ def _interpreter() -> tuple[Any, str]:
             found = import_module(module)
         except ModuleNotFoundError:  # one that is there and broken says so itself
             continue
-        return found.Interpreter, f"{distribution} {distribution_version(distribution)}"
+        return _Library(found, f"{distribution} {distribution_version(distribution)}")
     try:
         tensorflow = import_module("tensorflow")
     except ModuleNotFoundError as error:
         raise MissingExtraError("ai_edge_litert", "litert") from error
-    return tensorflow.lite.Interpreter, f"tensorflow {tensorflow.__version__}"
+    return _Library(
+        SimpleNamespace(
+            Interpreter=tensorflow.lite.Interpreter,
+            OpResolverType=tensorflow.lite.experimental.OpResolverType,
+        ),
+        f"tensorflow {tensorflow.__version__}",
+    )
 
 
 def version() -> str:
     """Library and version, for example "ai-edge-litert 2.3.0"."""
-    return _interpreter()[1]
+    return _library().version
+
+
+def accelerators() -> tuple[str, ...]:
+    """The library's default ("cpu") and its plain kernels ("cpu-plain")."""
+    _library()
+    return ("cpu", "cpu-plain")
 
 
 class LiteRtModel:
@@ -69,10 +93,23 @@ class LiteRtModel:
         return None
 
     @property
-    def operators(self) -> OperatorCounts | None:
-        """Operators that delegates took and those that stayed; None where the library hides its nodes."""
+    def placements(self) -> tuple[Placement, ...]:
+        """Operators on "XNNPACK" and on "plain kernels"; empty where the library hides its nodes."""
         details = getattr(self._interpreter, "_get_ops_details", None)
-        return None if details is None else count_delegated(details())
+        if details is None:
+            return ()
+        nodes = details()
+        taken = delegated_nodes(nodes)
+        return placements_of(
+            ("XNNPACK" if i in taken else "plain kernels", str(node["op_name"]))
+            for i, node in enumerate(nodes)
+            if node["op_name"] != _DELEGATE
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """None: that some operators are not XNNPACK's is the rule, and `placements` has them."""
+        return ()
 
     def set_inputs(self, arrays: Sequence[Array]) -> None:
         """Copy one array per input into the interpreter; another size of an open dimension reallocates."""
@@ -94,7 +131,7 @@ class LiteRtModel:
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
 
 
-def load(path: Path, threads: int) -> LiteRtModel:
+def load(path: Path, options: LoadOptions) -> LiteRtModel:
     """Open an interpreter and plan its memory.
 
     Raises:
@@ -102,9 +139,13 @@ def load(path: Path, threads: int) -> LiteRtModel:
         RuntimeFailure: the file is no TFLite model, or an operator is unknown.
         MemoryError: no room to load it.
     """
-    make, _ = _interpreter()
+    library = _library().module
+    resolver = library.OpResolverType
+    chosen = resolver.AUTO if options.accelerator == "cpu" else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        interpreter = make(model_path=str(path), num_threads=threads)
+        interpreter = library.Interpreter(
+            model_path=str(path), num_threads=options.threads, experimental_op_resolver_type=chosen
+        )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         message = first_lines(error)
@@ -114,20 +155,23 @@ def load(path: Path, threads: int) -> LiteRtModel:
     return LiteRtModel(interpreter)
 
 
-def count_delegated(nodes: Sequence[dict[str, Any]]) -> OperatorCounts:
-    """Count from the interpreter's node list, which keeps the nodes that a DELEGATE node replaced.
+def delegated_nodes(nodes: Sequence[dict[str, Any]]) -> set[int]:
+    """Which of the interpreter's nodes a DELEGATE node replaced; its node list keeps both.
 
     A delegate computes its outputs from its inputs, so the replaced nodes are those met when walking back
     from the one to the other.
 
     Args:
         nodes: per node `op_name`, `inputs` and `outputs` (tensor indices; −1 is an absent optional input).
+
+    Returns:
+        Positions in `nodes`.
     """
-    plain = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    maker = {int(tensor): i for i, node in enumerate(plain) for tensor in node["outputs"]}
+    plain = [i for i, node in enumerate(nodes) if node["op_name"] != _DELEGATE]
+    maker = {int(tensor): i for i in plain for tensor in nodes[i]["outputs"]}
     taken: set[int] = set()
     for delegate in nodes:
-        if delegate["op_name"] != "DELEGATE":
+        if delegate["op_name"] != _DELEGATE:
             continue
         edge = {int(tensor) for tensor in delegate["inputs"]}
         front = [int(tensor) for tensor in delegate["outputs"]]
@@ -136,8 +180,8 @@ def count_delegated(nodes: Sequence[dict[str, Any]]) -> OperatorCounts:
             if tensor in edge or tensor not in maker or maker[tensor] in taken:
                 continue
             taken.add(maker[tensor])
-            front.extend(int(i) for i in plain[maker[tensor]]["inputs"])
-    return OperatorCounts(delegated=len(taken), undelegated=len(plain) - len(taken))
+            front.extend(int(i) for i in nodes[maker[tensor]]["inputs"])
+    return taken
 
 
 def _tensor_info(detail: dict[str, Any]) -> TensorInfo:

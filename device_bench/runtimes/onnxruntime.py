@@ -1,4 +1,8 @@
-"""ONNX Runtime on the CPU: sequential execution, all graph optimisations, `threads` intra-op threads."""
+"""ONNX Runtime: sequential execution, all graph optimisations, `threads` intra-op threads.
+
+An accelerator is an execution provider by its short name: "cuda" is CUDAExecutionProvider. The CPU takes what
+a provider leaves; such operators are named in the notes, and a file of which a provider takes nothing fails.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,15 @@ from types import ModuleType
 from typing import Any
 
 from device_bench.errors import MissingExtraError
-from device_bench.protocol import FailureKind, TensorInfo
-from device_bench.runtimes.base import Array, OperatorCounts, RuntimeFailure, first_lines
+from device_bench.protocol import FailureKind, Placement, TensorInfo
+from device_bench.runtimes.base import (
+    Array,
+    LoadOptions,
+    RuntimeFailure,
+    fallback_note,
+    first_lines,
+    placements_of,
+)
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -25,6 +36,11 @@ _DTYPES = {
     "tensor(uint64)": "uint64",
     "tensor(bool)": "bool",
 }
+
+_SUFFIX = "ExecutionProvider"
+_CPU = "CPUExecutionProvider"
+# It sends a model's work to a cloud service, so it is nothing of this machine's.
+_ELSEWHERE = ("AzureExecutionProvider",)
 
 # ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal. Errors reach us as exceptions.
 _FATAL_ONLY = 4
@@ -43,11 +59,27 @@ def version() -> str:
     return str(_library().__version__)
 
 
+def accelerators() -> tuple[str, ...]:
+    """The CPU, and the short names of the other providers that this build of the library has."""
+    found = _providers()
+    return ("cpu", *(name for name in found if name != "cpu"))
+
+
+def _providers() -> dict[str, str]:
+    """Short name to provider, in the library's order of preference."""
+    return {
+        name.removesuffix(_SUFFIX).lower(): name
+        for name in _library().get_available_providers()
+        if name not in _ELSEWHERE
+    }
+
+
 class OnnxModel:
     """An ONNX file in a session. Built by `load`."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, accelerator: str = "cpu") -> None:
         self._session = session
+        self._accelerator = accelerator
         self._output_names = [output.name for output in session.get_outputs()]
         self._feeds: dict[str, Array] = {}
         self._results: list[Array] = []
@@ -68,9 +100,19 @@ class OnnxModel:
         return None
 
     @property
-    def operators(self) -> OperatorCounts | None:
-        """None: the CPU provider has no delegates."""
-        return None
+    def placements(self) -> tuple[Placement, ...]:
+        """The operators each provider took, as the file has them: before its own fusions."""
+        return placements_of(
+            (str(part.ep_name), str(node.op_type))
+            for part in self._session.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The operators that fell back to the CPU, if another provider was asked for."""
+        note = None if self._accelerator == "cpu" else fallback_note(self.placements, self._accelerator)
+        return () if note is None else (note,)
 
     def set_inputs(self, arrays: Sequence[Array]) -> None:
         """Feed one array per input; the session reads them in place."""
@@ -86,29 +128,51 @@ class OnnxModel:
         return self._results
 
 
-def load(path: Path, threads: int) -> OnnxModel:
-    """Open a session on the CPU provider.
+def load(path: Path, options: LoadOptions) -> OnnxModel:
+    """Open a session on the accelerator's provider, with the CPU's behind it.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        RuntimeFailure: the file is no ONNX model, or an operator has no implementation.
+        RuntimeFailure: the file is no ONNX model, an operator has no implementation, or the accelerator
+            took nothing of the file.
         MemoryError: no room to load it.
     """
     library = _library()
     library.set_default_logger_severity(_FATAL_ONLY)
-    options = library.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = library.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = _FATAL_ONLY
+    settings = library.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
+    settings.graph_optimization_level = library.GraphOptimizationLevel.ORT_ENABLE_ALL
+    settings.log_severity_level = _FATAL_ONLY
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    provider = _providers()[options.accelerator]
+    providers = [provider] if provider == _CPU else [provider, _CPU]
     try:
-        session = library.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = library.InferenceSession(str(path), settings, providers=providers)
     except MemoryError:
         raise
     except Exception as error:  # the binding's exceptions share no base but Exception
         raise _failure(error) from error
-    return OnnxModel(session)
+    model = OnnxModel(session, options.accelerator)
+    if provider != _CPU:
+        _check_used(model, session, provider)
+    return model
+
+
+def _check_used(model: OnnxModel, session: Any, provider: str) -> None:
+    """A session goes to the CPU without a word where a provider cannot start or takes nothing."""
+    if provider not in session.get_providers():
+        raise RuntimeFailure(
+            FailureKind.UNSUPPORTED,
+            f"{provider} could not be started on this machine: see that its driver and libraries are "
+            f"installed, or use --accelerator cpu",
+        )
+    if all(place.where == _CPU for place in model.placements):
+        raise RuntimeFailure(
+            FailureKind.UNSUPPORTED,
+            f"{provider} took no operator of the file: all of it would run on the CPU",
+        )
 
 
 def _tensor_info(node: Any) -> TensorInfo:

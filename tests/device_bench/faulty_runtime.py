@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from device_bench.protocol import FailureKind, TensorInfo
-from device_bench.runtimes.base import Array, OperatorCounts, RuntimeFailure
+from device_bench.protocol import FailureKind, Placement, TensorInfo
+from device_bench.runtimes.base import Array, LoadOptions, RuntimeFailure
 
 HELD_BYTES = 64 << 20
 GREED_BYTES = 32 << 30
@@ -28,7 +28,11 @@ class FaultyModel:
     inputs = (TensorInfo(name="x", shape=(1, 4), dtype="float32"),)
     outputs = (TensorInfo(name="y", shape=(1, 4), dtype="float32"),)
     arena_bytes: int | None = 1234
-    operators: OperatorCounts | None = OperatorCounts(delegated=3, undelegated=1)
+    placements = (
+        Placement(where="Fault", operator="CONV", count=3),
+        Placement(where="plain kernels", operator="ADD", count=1),
+    )
+    notes: tuple[str, ...] = ("the faulty runtime measured this",)
 
     def __init__(self, log: Path | None = None, held: Array | None = None) -> None:
         self._log = log
@@ -53,7 +57,11 @@ def version() -> str:
     return "0.0-faulty"
 
 
-def load(path: Path, threads: int) -> FaultyModel:
+def accelerators() -> tuple[str, ...]:
+    return ("cpu", "flaky")
+
+
+def load(path: Path, options: LoadOptions) -> FaultyModel:
     word, _, rest = path.read_text().partition(" ")
     match word:
         case "segfault":

@@ -105,6 +105,11 @@ def test_what_the_runtime_tells_is_passed_on(faulty: Make) -> None:
     assert found.memory.arena_bytes == 1234
     conditions = found.conditions
     assert (conditions.delegated_operators, conditions.undelegated_operators) == (3, 1)
+    assert [(place.where, place.count) for place in conditions.placements] == [
+        ("Fault", 3),
+        ("plain kernels", 1),
+    ]
+    assert "the faulty runtime measured this" in found.warnings
     assert conditions.runtime_version == "0.0-faulty"
     assert len(found.samples_ns) == found.latency.samples >= 8
     assert found.latency.min_ms >= 1.0  # it sleeps a millisecond

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ import pytest
 from device_bench.errors import MissingExtraError
 from device_bench.protocol import RuntimeName
 from device_bench.runtimes import MODULES, SUFFIXES, import_runtime, litert, onnxruntime
+from device_bench.runtimes.base import LoadOptions
 
 
-def test_every_runtime_has_a_module_with_both_functions() -> None:
+def test_every_runtime_has_a_module_with_its_functions() -> None:
     assert set(MODULES) == set(RuntimeName) == set(SUFFIXES.values())
     for module in MODULES.values():
         runtime = import_runtime(module)
-        assert callable(runtime.version) and callable(runtime.load)
+        assert callable(runtime.version) and callable(runtime.accelerators) and callable(runtime.load)
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +36,10 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 class OldInterpreter:
     """The interpreter's form in tflite_runtime 2.14 and tf.lite: one int8 input [1, 2], batch open."""
 
-    def __init__(self, model_path: str, num_threads: int) -> None:
+    def __init__(
+        self, model_path: str, num_threads: int, experimental_op_resolver_type: str = "auto"
+    ) -> None:
+        self.resolver = experimental_op_resolver_type
         self.size = (1, 2)
         self.allocations = 0
 
@@ -72,6 +76,9 @@ def test_tflite_runtime_and_tensorflow_serve_too(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     old = ModuleType("tflite_runtime.interpreter")
     old.Interpreter = OldInterpreter  # type: ignore[attr-defined]
+    old.OpResolverType = SimpleNamespace(  # type: ignore[attr-defined]
+        AUTO="auto", BUILTIN_WITHOUT_DEFAULT_DELEGATES="plain"
+    )
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", old)
     monkeypatch.setattr(litert, "distribution_version", lambda name: f"of {name}")
     assert litert.version() == "tflite-runtime of tflite-runtime"
@@ -79,11 +86,17 @@ def test_tflite_runtime_and_tensorflow_serve_too(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", None)
     tensorflow = ModuleType("tensorflow")
     tensorflow.__version__ = "2.21.0"  # type: ignore[attr-defined]
-    tensorflow.lite = old  # type: ignore[attr-defined]
+    tensorflow.lite = SimpleNamespace(  # type: ignore[attr-defined]
+        Interpreter=OldInterpreter, experimental=SimpleNamespace(OpResolverType=old.OpResolverType)
+    )
     monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
     assert litert.version() == "tensorflow 2.21.0"
 
-    model = litert.load(Path("any.tflite"), threads=1)
+    assert litert.accelerators() == ("cpu", "cpu-plain")
+    plain = litert.load(Path("any.tflite"), LoadOptions(accelerator="cpu-plain"))
+    assert plain._interpreter.resolver == "plain"
+    model = litert.load(Path("any.tflite"), LoadOptions())
+    assert model._interpreter.resolver == "auto"
     assert model.inputs[0].model_dump(exclude={"schema_version"}) == {
         "name": "x",
         "shape": (-1, 2),
@@ -91,7 +104,7 @@ def test_tflite_runtime_and_tensorflow_serve_too(monkeypatch: pytest.MonkeyPatch
         "scale": 0.5,
         "zero_point": -1,
     }
-    assert model.operators is None
+    assert model.placements == ()
 
 
 def test_an_open_batch_is_resized_once() -> None:
@@ -116,5 +129,5 @@ def test_delegated_operators_are_those_between_the_delegates_ends() -> None:
         node("DELEGATE", [0, 1], [3]),
         node("DELEGATE", [4, 3], [5]),
     ]
-    assert litert.count_delegated(nodes) == (3, 1)
-    assert litert.count_delegated(nodes[:4]) == (0, 4)
+    assert litert.delegated_nodes(nodes) == {0, 1, 3}
+    assert litert.delegated_nodes(nodes[:4]) == set()
