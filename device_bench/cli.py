@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from device_bench.agent.cli import add_commands
 from device_bench.errors import BadInputError, EdgeloopError, unknown_name
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def _errors_on_screen(debug: bool) -> Iterator[None]:
         typer.echo(f"error: {text}", err=True)
         raise typer.Exit(error.exit_code if isinstance(error, EdgeloopError) else 3) from error
 
+
+add_commands(app, _errors_on_screen)
 
 if __name__ == "__main__":
     main()
