@@ -251,4 +251,11 @@ class Child:
 def _environment() -> dict[str, str]:
     """The child's environment: ours, this package on the path, and no thread pools beside the runtime's."""
     path = os.pathsep.join(filter(None, (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        # Looking for pydantic's plug-ins in every installed distribution would double its import time.
+        "PYDANTIC_DISABLE_PLUGINS": "__all__",
+    }

@@ -56,9 +56,30 @@ def device_info(root: Path = ROOT) -> DeviceInfo:
         system=f"{platform.system()} {platform.release()}",
         cpu_model=_cpu_model(root, cpu),
         cpu_count=os.cpu_count() or 1,
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=_physical_bytes(),
         isa=tuple(name for name in _ISA if name in flags),
     )
+
+
+def memory_bytes(root: Path = ROOT) -> int:
+    """The memory that processes here may fill: the machine's, or less where a control group says so."""
+    found = [_physical_bytes()]
+    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top, name = ("", "memory.max") if not controllers else ("memory", "memory.limit_in_bytes")
+        folder = root / "sys/fs/cgroup" / top
+        for part in ("", *Path(place).parts[1:]):
+            folder = folder / part
+            limit = _number(folder / name)  # "max" is no number
+            if limit is not None:
+                found.append(int(limit))
+    return min(found)
+
+
+def _physical_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def governor(root: Path = ROOT) -> str | None:

@@ -7,7 +7,6 @@ library prints cannot be mistaken for an answer. Ends at the end of its input.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterable
@@ -31,9 +30,10 @@ from device_bench.commands import (
     RoundSamples,
     Written,
 )
+from device_bench.confinement import apply_limits, bind_cores, leave_network
 from device_bench.errors import MissingExtraError
 from device_bench.prediction import predict_file
-from device_bench.protocol import BenchRequest, Conditions, Failure, FailureKind, Limits, Record
+from device_bench.protocol import BenchRequest, Conditions, Failure, FailureKind, Record
 from device_bench.runtimes import import_runtime
 from device_bench.runtimes.base import (
     LoadOptions,
@@ -49,19 +49,17 @@ from device_bench.tensors import random_inputs
 _ORPHAN_GRACE_SECONDS = 5.0
 
 
-def apply_limits(limits: Limits) -> None:
-    """Bind this process: processor time, address space, no core dump."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
-    if limits.address_space_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (limits.address_space_bytes, limits.address_space_bytes))
-
-
 class Worker:
-    """Answers commands with one runtime. Holds the opened model between rounds."""
+    """Answers commands with one runtime. Holds the opened model between rounds.
 
-    def __init__(self, job: Job) -> None:
+    Args:
+        job: the runtime and the limits that hold already.
+        network_isolated: whether this process has no network; None if it was to keep it.
+    """
+
+    def __init__(self, job: Job, network_isolated: bool | None = None) -> None:
         self._job = job
+        self._network_isolated = network_isolated
         self._runtime = import_runtime(job.module)
         self._opened: Model | None = None
 
@@ -134,6 +132,7 @@ class Worker:
         )
 
     def _open(self, request: BenchRequest) -> Model:
+        bind_cores(request.cores)
         options = LoadOptions(threads=request.threads, accelerator=request.accelerator)
         return load_checked(self._runtime, request.runtime.value, Path(request.path), options)
 
@@ -159,6 +158,7 @@ class Worker:
             delegated_operators=None if operators is None else operators.delegated,
             undelegated_operators=None if operators is None else operators.undelegated,
             placements=placements,
+            network_isolated=self._network_isolated,
             clock_resolution_ns=timing.clock_resolution_ns(timing.default_clock),
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -168,8 +168,10 @@ def main() -> None:
     """Run as a child: standard input and the file descriptor named by the only argument."""
     with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as answers:
         job = Job.model_validate_json(sys.stdin.readline())
+        # First, as a namespace can only be left by a process of one thread, and libraries start some.
+        network_isolated = None if job.limits.network else leave_network()
         apply_limits(job.limits)
-        Worker(job).serve(sys.stdin, answers)
+        Worker(job, network_isolated).serve(sys.stdin, answers)
 
 
 if __name__ == "__main__":

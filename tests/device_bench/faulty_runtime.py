@@ -5,8 +5,11 @@ A model of `device_bench.runtimes.base.Runtime`'s form. Children find it through
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +22,6 @@ from device_bench.protocol import FailureKind, Placement, TensorInfo
 from device_bench.runtimes.base import Array, LoadOptions, RuntimeFailure
 
 HELD_BYTES = 64 << 20
-GREED_BYTES = 32 << 30
 
 
 class FaultyModel:
@@ -51,6 +53,12 @@ class FaultyModel:
 
     def read_outputs(self) -> list[Array]:
         return self._arrays
+
+
+def _bounds() -> dict[str, object]:
+    names = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_CORE")
+    found: dict[str, object] = {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
+    return {**found, "cores": sorted(os.sched_getaffinity(0)), "user": os.getuid()}
 
 
 def version() -> str:
@@ -98,7 +106,14 @@ def load(path: Path, options: LoadOptions) -> FaultyModel:
         case "hold":
             return FaultyModel(held=np.ones(HELD_BYTES, dtype=np.uint8))
         case "greed":
-            return FaultyModel(held=np.empty(GREED_BYTES, dtype=np.uint8))
+            return FaultyModel(held=np.empty(int(rest), dtype=np.uint8))
+        case "write":
+            name, size = rest.split()
+            Path(name).write_bytes(bytes(int(size)))
+        case "connect":
+            socket.create_connection(("127.0.0.1", int(rest)), timeout=10).close()
+        case "tell":
+            raise RuntimeFailure(FailureKind.UNSUPPORTED, json.dumps(_bounds()))
         case "log":
             return FaultyModel(log=Path(rest))
     return FaultyModel()

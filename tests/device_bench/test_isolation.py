@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from faulty_runtime import GREED_BYTES, HELD_BYTES
+from faulty_runtime import HELD_BYTES
 
 from device_bench.commands import Baseline, Job, Measure, Open, Opened, Peak, Readings, Round, RoundSamples
-from device_bench.isolation import Child
+from device_bench.isolation import Child, Stop, stopped_by
 from device_bench.local import compare, measure
 from device_bench.protocol import (
     BenchRequest,
@@ -23,6 +25,7 @@ from device_bench.protocol import (
     Limits,
     Measurement,
     Rounds,
+    TimingPolicy,
 )
 
 Make = Callable[..., BenchRequest]
@@ -76,8 +79,8 @@ def test_a_childs_children_die_with_it(faulty: Make, tmp_path: Path) -> None:
 
 
 def test_more_than_the_address_space_is_out_of_memory(faulty: Make) -> None:
-    limits = Limits(address_space_bytes=GREED_BYTES // 2)
-    found = measure(faulty("greed").model_copy(update={"limits": limits}))
+    limits = Limits(address_space_bytes=16 << 30)
+    found = measure(faulty(f"greed {32 << 30}").model_copy(update={"limits": limits}))
     assert isinstance(found, Failure)
     assert found.kind is FailureKind.OUT_OF_MEMORY
 
@@ -142,6 +145,26 @@ def test_a_round_before_a_model_is_refused(faulty: Make) -> None:
         found = child.ask(Round(seconds=0.01), RoundSamples)
         assert isinstance(found, Failure) and "before a model" in found.message
         assert isinstance(child.ask(Baseline(), Peak), Peak)
+
+
+def test_another_thread_stops_it(faulty: Make, tmp_path: Path) -> None:
+    log = tmp_path / "runs.log"
+    request = faulty(f"log {log}")
+    endless = request.model_copy(update={"timing": TimingPolicy(min_seconds=600, max_seconds=600)})
+    failure = Failure(kind=FailureKind.CANCELLED, message="nobody waits for it")
+
+    def run(stop: Stop) -> Measurement | Failure:
+        with stopped_by(stop):
+            return measure(endless)
+
+    with Stop() as stop, ThreadPoolExecutor(1) as pool:
+        found = pool.submit(run, stop)
+        while not log.exists() and not found.done():
+            time.sleep(0.01)
+        stop.say(failure)
+        assert found.result(timeout=60) == failure
+        assert run(stop) == failure
+    assert not psutil.pid_exists(int(log.read_text().split()[0]))
 
 
 def test_a_dead_child_stays_dead(faulty: Make) -> None:

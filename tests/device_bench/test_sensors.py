@@ -88,3 +88,20 @@ def test_peak_memory_is_the_high_water_mark(tmp_path: Path) -> None:
 def test_affinity_is_this_process() -> None:
     assert len(sensors.affinity()) <= (os.cpu_count() or 1)
     assert sensors.affinity() == tuple(sorted(sensors.affinity()))
+
+
+def test_a_control_group_may_have_less_memory_than_the_machine(tmp_path: Path) -> None:
+    whole = sensors.memory_bytes(tmp_path)
+    assert whole == sensors.device_info(tmp_path).memory_bytes
+    put(tmp_path, "proc/self/cgroup", "0::/board.slice/agent.service\n")
+    put(tmp_path, "sys/fs/cgroup/board.slice/agent.service/memory.max", "max\n")
+    assert sensors.memory_bytes(tmp_path) == whole
+    put(tmp_path, "sys/fs/cgroup/board.slice/memory.max", "1048576\n")
+    assert sensors.memory_bytes(tmp_path) == 1 << 20
+
+
+def test_the_older_control_groups_too(tmp_path: Path) -> None:
+    put(tmp_path, "proc/self/cgroup", "5:cpu:/\n4:memory:/docker\n")
+    put(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    put(tmp_path, "sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "2097152\n")
+    assert sensors.memory_bytes(tmp_path) == 2 << 20
