@@ -2,8 +2,11 @@
 
     EdgeloopError
     ├── BadInputError          what the caller gave cannot be used (exit code 2)
-    │   └── MissingExtraError  an optional dependency is not installed
+    │   ├── MissingExtraError  an optional dependency is not installed
+    │   ├── RefusedError       an agent does not do what it was asked for
+    │   └── UntrustedAgentError  an agent is not the one that was paired with
     └── RunError               the run itself failed (exit code 3)
+        └── UnreachableError   an agent does not answer
 
 A message says what was given, what is allowed and what to do next. `pipeline.errors` adds its own leaves.
 """
@@ -40,6 +43,29 @@ class MissingExtraError(BadInputError):
 
     def __init__(self, module: str, extra: str) -> None:
         super().__init__(f'{module} is not installed; install it with: pip install "edgeloop[{extra}]"')
+
+
+class RefusedError(BadInputError):
+    """An agent does not do what it was asked for: no right to it, too large, damaged on the way, …
+
+    Args:
+        status: the HTTP status of its answer.
+        code: the refusal's code, for programs.
+        message: the agent's own words.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class UntrustedAgentError(BadInputError):
+    """Whoever answers is not the agent that was paired with; nothing was sent to it."""
+
+
+class UnreachableError(RunError):
+    """An agent does not answer, or did not stop being busy."""
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> BadInputError:

@@ -56,7 +56,7 @@ def measure(request: BenchRequest) -> Measurement | Failure:
     Raises:
         BadInputError: there is no such file.
     """
-    _check(request)
+    check_file(request)
     module = MODULES[request.runtime]
     baseline = _baseline_bytes(module)
     if isinstance(baseline, Failure):
@@ -81,7 +81,7 @@ def compare(first: BenchRequest, second: BenchRequest, rounds: Rounds = Rounds()
     """
     requests = (first, second)
     for request in requests:
-        _check(request)
+        check_file(request)
     taken: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
     opened: list[Opened] = []
     with (
@@ -119,7 +119,7 @@ def profile(request: BenchRequest) -> Profile | Failure:
     Raises:
         BadInputError: there is no such file.
     """
-    _check(request)
+    check_file(request)
     return Failure(kind=FailureKind.UNSUPPORTED, message=f"{request.runtime.value} has no profile here")
 
 
@@ -138,17 +138,10 @@ def predict(request: BenchRequest, inputs: NDArray[np.float32]) -> NDArray[np.fl
         BadInputError: there is no such file, or `inputs` is not what is described above.
         RunError: the samples cannot be stored for the other process.
     """
-    if inputs.dtype != np.float32 or inputs.ndim < 2 or len(inputs) == 0:
-        raise BadInputError(
-            f"inputs must be float32 of shape [n, ...] with n of at least 1; got {inputs.dtype} "
-            f"of shape {list(inputs.shape)}"
-        )
+    check_samples(inputs)
     with tempfile.TemporaryDirectory(prefix="device-bench-") as folder:
         inputs_path, outputs_path = Path(folder) / "inputs.npy", Path(folder) / "outputs.npy"
-        try:
-            np.save(inputs_path, inputs, allow_pickle=False)
-        except OSError as error:
-            raise RunError(f"cannot store {inputs.nbytes} bytes of samples in {folder}: {error}") from error
+        store_samples(inputs, inputs_path)
         failure = predict_stored(request, inputs_path, outputs_path)
         if failure is not None:
             return failure
@@ -164,7 +157,7 @@ def predict_stored(request: BenchRequest, inputs_path: Path, outputs_path: Path)
     Raises:
         BadInputError: there is no such artifact.
     """
-    _check(request)
+    check_file(request)
     command = Predict(request=request, inputs_path=str(inputs_path), outputs_path=str(outputs_path))
     with Child(MODULES[request.runtime], request.limits) as child:
         written = child.ask(command, Written)
@@ -177,7 +170,37 @@ def read_baseline(runtime: RuntimeName) -> Failure | None:
     return baseline if isinstance(baseline, Failure) else None
 
 
-def _check(request: BenchRequest) -> None:
+def check_samples(inputs: NDArray[np.float32]) -> None:
+    """Make sure that `inputs` are float32 [n, ...] with n of at least 1.
+
+    Raises:
+        BadInputError: they are not.
+    """
+    if inputs.dtype != np.float32 or inputs.ndim < 2 or len(inputs) == 0:
+        raise BadInputError(
+            f"inputs must be float32 of shape [n, ...] with n of at least 1; got {inputs.dtype} "
+            f"of shape {list(inputs.shape)}"
+        )
+
+
+def store_samples(inputs: NDArray[np.float32], path: Path) -> None:
+    """Write samples to an .npy file.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    try:
+        np.save(path, inputs, allow_pickle=False)
+    except OSError as error:
+        raise RunError(f"cannot store {inputs.nbytes} bytes of samples at {path}: {error}") from error
+
+
+def check_file(request: BenchRequest) -> None:
+    """Make sure that a request's file is there.
+
+    Raises:
+        BadInputError: it is not.
+    """
     if not Path(request.path).is_file():
         raise BadInputError(f"there is no file {request.path!r}; give the path of an ONNX or TFLite file")
 
