@@ -7,8 +7,8 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -48,7 +48,10 @@ from device_bench.wire import (
 _UPLOAD_ROUNDS = 4
 # Agents name a job's files by the first digits of their hashes.
 _SHORTEST_NAME = 12
-_NO_JOB, _NO_ARTIFACT = "no_job", 404
+# The first question for a job comes back soon, to tell whether it runs.
+_FIRST_POLL_SECONDS = 1.0
+_ROUND_TRIPS = 3
+_OTHER_VERSION = "another version of edgeloop runs there; update the older one"
 
 Answer = TypeVar("Answer", bound=Record)
 
@@ -67,7 +70,8 @@ class AgentBench:
 
     Files are uploaded once; a job is asked for under an id that is made here, so that however often a
     connection breaks it runs once. Ctrl-C takes the job back. An agent that stays away is a
-    `Failure(unreachable)`; one that refuses raises `RefusedError`, one that is another, `UntrustedAgentError`.
+    `Failure(unreachable)`; one that refuses raises `RefusedError`; another one in its place raises
+    `UntrustedAgentError`.
 
     Args:
         address: the agent, and what it and we are known by.
@@ -76,26 +80,25 @@ class AgentBench:
     """
 
     address: AgentAddress
-    patience: Patience = Patience()
-    means: Means = Means()
+    patience: Patience = field(default_factory=Patience)
+    means: Means = field(default_factory=Means)
 
     def reach(self) -> Reach:
         """Ask the agent what it is and how its board fares.
 
-        The clock's offset is that of its answer against the middle of the question, so it is right within
-        half the round trip (Mills, RFC 5905, section 8).
+        The round trip is the shortest of a few. The agent read its clock half of it before its answer came,
+        so the clock's offset is right within half a round trip.
 
         Raises:
             UnreachableError, RefusedError, UntrustedAgentError: as their names say.
         """
         with self._connect() as connection:
-            connection.send("GET", "/v1/health")  # the handshake is no part of the round trip
-            before, started = time.time_ns(), self.means.clock()
+            connection.send("GET", "/v1/health")  # the handshake is no part of a round trip
+            seconds = min(self._round_trip(connection) for _ in range(_ROUND_TRIPS))
             response = connection.send("GET", "/v1/info")
-            seconds = self.means.clock() - started
+            answered_ns = time.time_ns()
         info = _read(AgentInfo, response)
-        offset_ns = info.clock_unix_ns - before - seconds * 1e9 / 2
-        return Reach(info, seconds, offset_ns / 1e9)
+        return Reach(info, seconds, (info.clock_unix_ns - answered_ns) / 1e9 + seconds / 2)
 
     def measure(self, request: BenchRequest) -> Measurement | Failure:
         """Latency and memory of one file, in a fresh process on the board.
@@ -151,6 +154,11 @@ class AgentBench:
         message = f"{self.address.url} makes room for other files faster than outputs can be fetched from it"
         return Failure(kind=FailureKind.RUNTIME_ERROR, message=message)
 
+    def _round_trip(self, connection: Connection) -> float:
+        started = self.means.clock()
+        connection.send("GET", "/v1/health")
+        return self.means.clock() - started
+
     def _connect(self) -> Connection:
         return Connection(self.address, self.patience, self.means)
 
@@ -165,7 +173,7 @@ class AgentBench:
             return outcome.model_copy(update={"message": files.in_words(outcome.message)})
         if not isinstance(outcome, kind):
             raise RunError(
-                f"{self.address.url} answers a {job.kind} job by a {type(outcome).__name__}: update its edgeloop"
+                f"{self.address.url} answers a {job.kind} job by a {type(outcome).__name__}: {_OTHER_VERSION}"
             )
         warnings: Sequence[str] = getattr(outcome, "warnings", ())
         if warnings:
@@ -189,7 +197,7 @@ class AgentBench:
         for attempt in range(1, _UPLOAD_ROUNDS + 1):
             for sha256 in files.paths:
                 self._upload(connection, sha256, files)
-            allowed = (_NO_ARTIFACT,) if attempt < _UPLOAD_ROUNDS else ()
+            allowed = (404,) if attempt < _UPLOAD_ROUNDS else ()
             response = connection.send("PUT", path, JsonBody(job), allowed=allowed)
             if response.is_success:
                 break
@@ -209,16 +217,16 @@ class AgentBench:
             ) from error
 
     def _follow(self, connection: Connection, path: str, status: JobStatus) -> Outcome:
+        seconds = min(_FIRST_POLL_SECONDS, self.patience.poll_seconds)
         while status.state is not JobState.DONE or status.outcome is None:
             self.means.tell(_in_words(status))
-            seconds = self.patience.poll_seconds
             response = connection.send("GET", f"{path}?wait={seconds:g}", seconds=seconds, allowed=(404,))
             if response.status_code == 404:
                 message = (
                     f"{self.address.url} does not know the job any more: its folder was emptied; ask again"
                 )
                 return Failure(kind=FailureKind.AGENT_RESTARTED, message=message)
-            status = _read(JobStatus, response)
+            status, seconds = _read(JobStatus, response), self.patience.poll_seconds
         return status.outcome
 
     def _download(self, sha256: str, path: Path) -> bool:
@@ -280,8 +288,8 @@ def _read(kind: type[Answer], response: httpx.Response) -> Answer:
         return kind.model_validate_json(response.content)
     except ValidationError as error:
         raise RunError(
-            f"the answer of {response.request.url.host} cannot be read ({error.error_count()} problems, first "
-            f"{error.errors()[0]['msg']!r}): another version of edgeloop runs there; update the older one"
+            f"{response.request.url.host} answers what cannot be read ({error.errors()[0]['msg']!r}): "
+            f"{_OTHER_VERSION}"
         ) from error
 
 

@@ -26,7 +26,7 @@ from device_bench.wire import Refusal
 
 _LOG = logging.getLogger(__name__)
 
-# What may well pass when it is sent again: an upload that stalled, a mistake, somebody between who has nobody.
+# What may pass when it is sent again: an upload that stalled, a mistake, a proxy whose agent restarts.
 _STUMBLED = (408, 500, 502, 504)
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -178,7 +178,7 @@ class Connection:
 
         def attempt() -> httpx.Response:
             headers, content = ({}, None) if body is None else (body.headers, body.pieces())
-            timeout = httpx.Timeout(_TIMEOUT, read=_READ_SECONDS + seconds)
+            timeout = httpx.Timeout(**_TIMEOUT.as_dict() | {"read": _READ_SECONDS + seconds})
             return self._client.request(method, path, content=content, headers=headers, timeout=timeout)
 
         return self._insist(attempt, allowed)

@@ -1,7 +1,7 @@
 """Trust in one certificate: the one whose fingerprint the pairing line carried.
 
-An agent signs its own certificate, so no authority vouches for it. Its fingerprint came by another way, from the
-board's screen; whoever holds that very certificate's key is the agent, whatever name it is reached by.
+An agent signs its own certificate, so no authority vouches for it. Its fingerprint came by another way,
+from the board's screen; whoever holds that certificate's key is the agent, by whatever name it is reached.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def days_left(url: str, certificate: str) -> float:
 
 
 def distrust(url: str, error: BaseException) -> UntrustedAgentError | None:
-    """What to say if an error came of a certificate that is not trusted; None if it came of something else."""
+    """What to say if an error came of a certificate that is not trusted; None if not."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__

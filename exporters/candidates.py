@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from device_bench.local import measure
 from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, TimingPolicy
 from exporters import exporter_for
 from exporters.base import ArtifactMetadata
@@ -27,6 +26,7 @@ from pipeline.errors import ExportError
 from pipeline.graph import ModelGraph
 from pipeline.plan import CompressionPlan
 from pipeline.target import Target
+from pipeline.target_bench import bench_for, insist
 
 LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ CANDIDATE_TIMING = TimingPolicy(warmup_seconds=0.2, min_seconds=0.6, max_seconds
 
 @dataclass
 class ShapeBench:
-    """A `pipeline.search.CandidateBench` for local targets.
+    """A `pipeline.search.CandidateBench` that measures on the targets themselves, here or on their boards.
 
     Args:
         original: the uncompressed module; its export is traced once and reused for every candidate.
@@ -76,9 +76,13 @@ class ShapeBench:
         self._spent(f"export {target.artifact_format}", started)
         started = time.monotonic()
         request = BenchRequest(
-            path=str(path), runtime=target.runtime, threads=target.threads, timing=CANDIDATE_TIMING
+            path=str(path),
+            runtime=target.runtime,
+            accelerator=target.accelerator,
+            threads=target.threads,
+            timing=CANDIDATE_TIMING,
         )
-        outcome = measure(request)
+        outcome = insist(lambda: bench_for(target).measure(request))
         self._spent(f"measure {target.name}", started)
         if isinstance(outcome, Measurement):
             partial = known.with_suffix(".part")

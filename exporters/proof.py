@@ -11,8 +11,7 @@ import numpy as np
 from torch import nn
 
 from device_bench.errors import RunError
-from device_bench.local import compare, measure, predict
-from device_bench.protocol import BenchRequest, Failure, Measurement, TimingPolicy
+from device_bench.protocol import BenchRequest, Failure, Measurement, Rounds, TimingPolicy
 from exporters import exporter_for
 from exporters.base import Artifact, ArtifactMetadata, Precision
 from exporters.parity import Tolerance, check_parity, to_layout
@@ -20,9 +19,12 @@ from pipeline.data.base import Dataset, Split
 from pipeline.evaluation import score
 from pipeline.result import Entry, Parity, Speedup
 from pipeline.target import Target
+from pipeline.target_bench import bench_for, insist
 
 CALIBRATION_SAMPLES = 256
 PARITY_SAMPLES = 512
+PROOF_TIMING = TimingPolicy()
+PROOF_ROUNDS = Rounds()
 SUFFIX: Mapping[tuple[str, Precision], str] = {
     ("onnx", "float32"): "model.onnx",
     ("onnx", "int8"): "model.int8.onnx",
@@ -75,7 +77,7 @@ class Prover:
     def metric(self, artifact: Artifact, target: Target, split: Split) -> float:
         """The task's metric of the file itself on `split`, run by the target's runtime."""
         inputs = to_layout(self.dataset.preprocessing.apply(split.x), artifact.input_layout)
-        outputs = predict(request_for(artifact, target), inputs)
+        outputs = _predict(artifact, target, inputs)
         if isinstance(outputs, Failure):
             raise RunError(
                 f"{artifact.path} does not run on {target.name}: {outputs.kind}: {outputs.message}"
@@ -97,7 +99,7 @@ class Prover:
             inputs,
             search.y[:PARITY_SAMPLES],
             lambda outputs, truth: score(metric, outputs, truth),
-            lambda given: predict(request_for(artifact, target), given),
+            lambda given: _predict(artifact, target, given),
             tolerance=Tolerance(int8_drop=inf, higher_is_better=metric.higher_is_better),
         )
 
@@ -105,7 +107,8 @@ class Prover:
         self, artifact: Artifact, target: Target, test: Split, root: Path, parity: Parity | None
     ) -> tuple[Entry, Measurement]:
         """The file's line in the result: metric on the test split, and a full measurement on the target."""
-        outcome = measure(request_for(artifact, target))
+        request = request_for(artifact, target)
+        outcome = insist(lambda: bench_for(target).measure(request))
         if isinstance(outcome, Failure):
             raise RunError(
                 f"{artifact.path} cannot be measured on {target.name}: {outcome.kind}: {outcome.message}"
@@ -128,14 +131,14 @@ class Prover:
         return entry, outcome
 
 
-def request_for(artifact: Artifact, target: Target, timing: TimingPolicy | None = None) -> BenchRequest:
+def request_for(artifact: Artifact, target: Target) -> BenchRequest:
     """What to ask a bench for to run `artifact` as `target` would."""
     return BenchRequest(
         path=artifact.path,
         runtime=target.runtime,
         accelerator=target.accelerator,
         threads=target.threads,
-        timing=timing or TimingPolicy(),
+        timing=PROOF_TIMING,
     )
 
 
@@ -145,7 +148,13 @@ def speedup(slow: Artifact, fast: Artifact, target: Target) -> Speedup:
     Raises:
         RunError: one of them does not run there.
     """
-    outcome = compare(request_for(slow, target), request_for(fast, target))
+    first, second = request_for(slow, target), request_for(fast, target)
+    outcome = insist(lambda: bench_for(target).compare(first, second, PROOF_ROUNDS))
     if isinstance(outcome, Failure):
         raise RunError(f"comparison on {target.name} failed: {outcome.kind}: {outcome.message}")
     return Speedup(ratio=outcome.speedup, low=outcome.low, high=outcome.high, rounds=outcome.rounds)
+
+
+def _predict(artifact: Artifact, target: Target, inputs: np.ndarray) -> np.ndarray | Failure:
+    request = request_for(artifact, target)
+    return insist(lambda: bench_for(target).predict(request, inputs))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from device_bench.errors import unknown_name
+from device_bench.errors import BadInputError, unknown_name
 from device_bench.protocol import Record, RuntimeName
+from device_bench.runtimes import SUFFIXES
+from pipeline.target_book import LOCAL, Device, TargetBook, default_book
+
+_FORMATS = {runtime: suffix.removeprefix(".") for suffix, runtime in SUFFIXES.items()}
+_PRECISIONS = {RuntimeName.TORCH: ("float32",)}
 
 
 class Target(Record):
     """A device, a runtime on it and how it is used. `where` is "local" or an agent's URL."""
 
     name: str
-    where: str = "local"
+    where: str = LOCAL
     runtime: RuntimeName
     accelerator: str = "cpu"
     threads: int = 1
@@ -20,8 +25,13 @@ class Target(Record):
 
     @property
     def artifact_format(self) -> str:
-        """ "onnx" or "tflite": what this target's runtime reads."""
-        return "tflite" if self.runtime is RuntimeName.LITERT else "onnx"
+        """ "onnx", "tflite" or "pt2": what this target's runtime reads."""
+        return _FORMATS[self.runtime]
+
+    @property
+    def compressible(self) -> bool:
+        """True if edgeloop can compress a model for it: only then does it take INT8 files."""
+        return "int8" in self.precisions
 
 
 LOCAL_TARGETS: dict[str, Target] = {
@@ -30,12 +40,89 @@ LOCAL_TARGETS: dict[str, Target] = {
 }
 
 
-def find_target(name: str) -> Target:
+def known_targets(book: TargetBook | None = None) -> dict[str, Target]:
+    """Every target by name: this machine's, then those of each device that was added.
+
+    Raises:
+        BadInputError: the book of devices is damaged.
+    """
+    found = LOCAL_TARGETS | _targets_on(LOCAL, LOCAL, tuple(RuntimeName))
+    for device in (book or default_book()).devices().values():
+        found |= _targets_on(device.name, device.url, device.installed)
+    return found
+
+
+def find_target(name: str, book: TargetBook | None = None) -> Target:
     """The target of that name.
 
     Raises:
         BadInputError: no such target; names the nearest known ones.
     """
-    if name not in LOCAL_TARGETS:
-        raise unknown_name("target", name, LOCAL_TARGETS)
-    return LOCAL_TARGETS[name]
+    if name in LOCAL_TARGETS:
+        return LOCAL_TARGETS[name]
+    known = known_targets(book)
+    if name in known:
+        return known[name]
+    for device in (book or default_book()).devices().values():
+        for info in device.runtimes:
+            if name == _target_name(device.name, info.runtime):
+                raise BadInputError(
+                    f"{device.name} has no {info.runtime.value} ({info.note or 'not installed'}); after "
+                    f"installing it, run `edgeloop targets check {device.name}`"
+                )
+    raise unknown_name("target", name, known)
+
+
+def find_targets(name: str, book: TargetBook | None = None) -> tuple[Target, ...]:
+    """The target of that name, or every target of the device of that name.
+
+    Raises:
+        BadInputError: no such target or device; names the nearest known ones.
+    """
+    known = known_targets(book)
+    names = [LOCAL, *(book or default_book()).devices()]
+    if name in names:
+        targets = tuple(target for target in known.values() if device_of(target) == name)
+        if not targets:
+            raise BadInputError(
+                f"{name} has no runtime; install one there, then run `edgeloop targets check {name}`"
+            )
+        return targets
+    if name not in known and not any(name.startswith(f"{device}-") for device in names):
+        raise unknown_name("target", name, [*known, *names])
+    return (find_target(name, book),)
+
+
+def target_beside(target: Target, runtime: RuntimeName) -> Target:
+    """What runs files for `runtime` on the same device, used as `target` is.
+
+    Raises:
+        BadInputError: the device has no such runtime.
+    """
+    if target.runtime is runtime:
+        return target
+    found = find_target(_target_name(device_of(target), runtime))
+    return found.model_copy(update={"threads": target.threads, "accelerator": target.accelerator})
+
+
+def device_of(target: Target) -> str:
+    """The name of the device that a target is on."""
+    return target.name.removesuffix(f"-{target.runtime.value}")
+
+
+def device_behind(target: Target, book: TargetBook | None = None) -> Device | None:
+    """The board that a target is on; None for this machine."""
+    return None if target.where == LOCAL else (book or default_book()).device(device_of(target))
+
+
+def _targets_on(device: str, where: str, runtimes: tuple[RuntimeName, ...]) -> dict[str, Target]:
+    found = {}
+    for runtime in runtimes:
+        name = _target_name(device, runtime)
+        precisions = _PRECISIONS.get(runtime, Target.model_fields["precisions"].default)
+        found[name] = Target(name=name, where=where, runtime=runtime, precisions=precisions)
+    return found
+
+
+def _target_name(device: str, runtime: RuntimeName) -> str:
+    return f"{device}-{runtime.value}"

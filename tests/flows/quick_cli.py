@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from importlib import import_module
 
 from device_bench.protocol import Rounds, TimingPolicy
@@ -15,8 +14,8 @@ def shorten() -> None:
     """Set the timing that the exporters' modules use."""
     candidates, proof = import_module("exporters.candidates"), import_module("exporters.proof")
     candidates.CANDIDATE_TIMING = TimingPolicy(**SHORT)
-    proof.TimingPolicy = partial(TimingPolicy, **SHORT)
-    proof.compare = partial(proof.compare, rounds=Rounds(count=3, seconds=0.02))
+    proof.PROOF_TIMING = TimingPolicy(**SHORT)
+    proof.PROOF_ROUNDS = Rounds(count=3, seconds=0.02)
 
 
 if __name__ == "__main__":
