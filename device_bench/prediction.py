@@ -11,6 +11,9 @@ from device_bench.protocol import FailureKind, TensorInfo
 from device_bench.runtimes.base import Array, Model, RuntimeFailure, describe
 from device_bench.tensors import batch_size, dequantize, quantize
 
+# Samples come mapped from a file; looking at a part at a time keeps the rest there.
+_CHECKED_AT_ONCE = 256
+
 
 def predict_file(model: Model, inputs_path: Path, outputs_path: Path) -> int:
     """Read float32 samples [n, ...] from an .npy file and write the outputs, float32 [n, ...], to another.
@@ -22,6 +25,12 @@ def predict_file(model: Model, inputs_path: Path, outputs_path: Path) -> int:
         RuntimeFailure: the model has several inputs or outputs, or the samples do not fit its input.
     """
     samples = np.load(inputs_path, mmap_mode="r", allow_pickle=False)
+    if samples.dtype != np.float32 or samples.ndim < 2 or len(samples) == 0:
+        raise RuntimeFailure(
+            FailureKind.BAD_INPUT,
+            "the samples must be float32 of shape [n, ...] with n of at least 1; "
+            f"got {samples.dtype} of shape {list(samples.shape)}",
+        )
     outputs = predict(model, samples)
     np.save(outputs_path, outputs, allow_pickle=False)
     return len(outputs)
@@ -38,6 +47,7 @@ def predict(model: Model, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     source, sink = _only(model.inputs, "input"), _only(model.outputs, "output")
     _check_fit(samples, source)
+    _check_finite(samples)
     step = batch_size(source)
     outputs: NDArray[np.float32] | None = None
     for start in range(0, len(samples), step):
@@ -64,7 +74,8 @@ def _only(infos: tuple[TensorInfo, ...], kind: str) -> TensorInfo:
     if len(infos) != 1:
         raise RuntimeFailure(
             FailureKind.UNSUPPORTED,
-            f"prediction needs a model with exactly one {kind}; got {len(infos)}: {describe(infos)}",
+            f"prediction gives one array and takes one: it needs a model with exactly one {kind}; this one "
+            f"has {len(infos)}: {describe(infos)}",
         )
     return infos[0]
 
@@ -75,7 +86,23 @@ def _check_fit(samples: NDArray[np.float32], source: TensorInfo) -> None:
     )
     if not fits:
         raise RuntimeFailure(
-            FailureKind.RUNTIME_ERROR,
+            FailureKind.BAD_INPUT,
             f"samples must have the shape of input {describe([source])} behind their first axis; "
             f"got {list(samples.shape)}",
+        )
+
+
+def _check_finite(samples: NDArray[np.float32]) -> None:
+    """An integer model would turn a NaN into some number without a word."""
+    count, first = 0, -1
+    for start in range(0, len(samples), _CHECKED_AT_ONCE):
+        wrong = ~np.isfinite(samples[start : start + _CHECKED_AT_ONCE])
+        if wrong.any() and first < 0:
+            first = start + int(np.argwhere(wrong)[0][0])
+        count += int(wrong.sum())
+    if count:
+        raise RuntimeFailure(
+            FailureKind.BAD_INPUT,
+            f"{count} of {samples.size} values of the samples are NaN or infinite, the first in sample "
+            f"{first}; give finite numbers",
         )

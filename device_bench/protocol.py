@@ -25,6 +25,7 @@ class RuntimeName(StrEnum):
 
     ONNXRUNTIME = "onnxruntime"
     LITERT = "litert"
+    TORCH = "torch"
 
 
 class TimingPolicy(Record):

@@ -18,6 +18,8 @@ from device_bench.protocol import TimingPolicy
 
 Clock = Callable[[], int]
 Run = Callable[[], object]
+# A run that times itself, in ns.
+TimedRun = Callable[[], int]
 
 # Two stretches of a warm-up whose medians differ by less are taken as the same speed.
 STABLE_WITHIN = 0.05
@@ -115,6 +117,36 @@ def sample_round(run: Run, seconds: float, clock: Clock) -> array[int]:
             after = clock()
             append(after - before)
             if after >= stop:
+                return durations
+
+
+def sample_timed(run: TimedRun, policy: TimingPolicy, clock: Clock) -> array[int]:
+    """As `sample`, for a model that times itself: the clock only tells when to end."""
+    least_ns = round(policy.min_seconds * 1e9)
+    most_ns = round(policy.max_seconds * 1e9)
+    durations = array("q")
+    with _collector_off():
+        start = clock()
+        while True:
+            durations.append(run())
+            elapsed = clock() - start
+            if elapsed >= most_ns or (elapsed >= least_ns and len(durations) >= policy.min_samples):
+                return durations
+
+
+def sample_round_timed(run: TimedRun, seconds: float, clock: Clock) -> array[int]:
+    """As `sample_round`, for a model that times itself."""
+    start = clock()
+    cold_until = start + round(seconds * _COLD_PART * 1e9)
+    stop = start + round(seconds * 1e9)
+    durations = array("q")
+    with _collector_off():
+        run()
+        while clock() < cold_until:
+            run()
+        while True:
+            durations.append(run())
+            if clock() >= stop:
                 return durations
 
 

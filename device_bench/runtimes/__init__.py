@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 MODULES: dict[RuntimeName, str] = {
     RuntimeName.ONNXRUNTIME: "device_bench.runtimes.onnxruntime",
     RuntimeName.LITERT: "device_bench.runtimes.litert",
+    RuntimeName.TORCH: "device_bench.runtimes.torch",
 }
 
 # What a file name tells about who can run it.
 SUFFIXES: dict[str, RuntimeName] = {
     ".onnx": RuntimeName.ONNXRUNTIME,
     ".tflite": RuntimeName.LITERT,
+    ".pt2": RuntimeName.TORCH,
 }
 
 

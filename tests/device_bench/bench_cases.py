@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from device_bench.protocol import BenchRequest, Limits, RuntimeName, TimingPolicy
+from device_bench.protocol import BenchRequest, Limits, TimingPolicy
+from device_bench.runtimes import SUFFIXES
 
 QUICK = TimingPolicy(warmup_seconds=0, min_samples=8, min_seconds=0, max_seconds=5)
 
@@ -31,7 +32,7 @@ def save_onnx(path: Path, weight: np.ndarray, batch: str | int, operator: str = 
 
 def request_for(path: Path, wall_seconds: float = 60.0) -> BenchRequest:
     """A quick request; the runtime follows the file's ending."""
-    runtime = RuntimeName.ONNXRUNTIME if path.suffix == ".onnx" else RuntimeName.LITERT
+    runtime = SUFFIXES[path.suffix]
     return BenchRequest(
         path=str(path), runtime=runtime, timing=QUICK, limits=Limits(wall_seconds=wall_seconds)
     )

@@ -31,6 +31,9 @@ samples = torch.randn(32, 3, 8, 8)
 litert_torch.convert(model, (samples[:1],)).export(folder + "/float.tflite")
 with torch.no_grad():
     np.savez(folder + "/expected.npz", inputs=samples.numpy(), outputs=model(samples).numpy())
+program = torch.export.export(model, (samples[:1],))
+torch.export.save(program, folder + "/float.pt2")
+torch.onnx.export(program, dynamo=True, verbose=False).save(folder + "/float.onnx")
 maker = quantizer.Quantizer(folder + "/float.tflite")
 maker.load_quantization_recipe(recipe.static_wi8_ai8())
 ranges = maker.calibrate({"serving_default": [{"args_0": s[None]} for s in samples.numpy()]})
@@ -40,7 +43,10 @@ maker.quantize(ranges).export_model(folder + "/int8.tflite")
 
 @pytest.fixture(scope="session")
 def tflite_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """float.tflite and int8.tflite of one small net, and expected.npz: its inputs and torch's outputs."""
+    """One small net as float.tflite, int8.tflite, float.onnx and float.pt2.
+
+    expected.npz: its `inputs` [32, 3, 8, 8] and torch's `outputs` [32, 4].
+    """
     folder = tmp_path_factory.mktemp("tflite")
     done = subprocess.run(
         [sys.executable, "-c", MAKE_TFLITE, str(folder)], capture_output=True, text=True, timeout=120

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from device_bench.prediction import predict, predict_file
-from device_bench.protocol import TensorInfo
+from device_bench.protocol import FailureKind, TensorInfo
 from device_bench.runtimes.base import Array, RuntimeFailure
 
 
@@ -77,5 +77,14 @@ def test_samples_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
 def test_several_inputs_are_refused() -> None:
     model = real(1)
     model.inputs = model.inputs * 2
-    with pytest.raises(RuntimeFailure, match="exactly one input; got 2"):
+    with pytest.raises(RuntimeFailure, match="exactly one input; this one has 2: x"):
         predict(model, SAMPLES)
+
+
+def test_samples_that_are_no_numbers_are_refused() -> None:
+    samples = SAMPLES.copy()
+    samples[300, 1] = np.nan
+    samples[599] = np.inf
+    with pytest.raises(RuntimeFailure, match=r"4 of 1800 values .* the first in sample 300") as caught:
+        predict(real(-1), samples)
+    assert caught.value.kind is FailureKind.BAD_INPUT
