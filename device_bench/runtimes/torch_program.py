@@ -93,8 +93,9 @@ class Program(NamedTuple):
             arguments = [_value(argument, values) for argument in step.arguments]
             keywords = {name: _value(argument, values) for name, argument in step.keywords.items()}
             result = step.call(*arguments, **keywords)
-            results = (result,) if len(step.outputs) == 1 else result
-            for name, item in zip(step.outputs, results, strict=True):
+            results = result if len(step.outputs) > 1 else (result,)
+            # An assertion about a tensor has no output, and returns None all the same.
+            for name, item in zip(step.outputs or (None,), results, strict=True):
                 if isinstance(name, tuple):
                     values.update(zip(name, item, strict=True))
                 elif name is not None:
