@@ -105,6 +105,9 @@ def _describe_jobs(app: FastAPI) -> None:
             for name, definition in schema.pop("$defs").items():
                 known.setdefault(name, definition)
             known["Job"] = schema
+            # It has a default in Python alone: without it nobody could tell what kind of job is meant.
+            for reference in schema["discriminator"]["mapping"].values():
+                known[reference.rpartition("/")[2]].setdefault("required", []).append("kind")
             # FastAPI adds its own form of a 422 to every route; ours is a Refusal.
             known.pop("HTTPValidationError", None)
             known.pop("ValidationError", None)
