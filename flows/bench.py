@@ -1,24 +1,50 @@
-"""`edgeloop bench`: measures any artifact on any target."""
+"""`edgeloop bench`: measures any artifact on any target, and compares it with another."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from device_bench.errors import BadInputError
-from device_bench.local import measure
-from device_bench.protocol import BenchRequest, Failure, Measurement
-from pipeline.target import LOCAL_TARGETS, Target, find_target
+from device_bench.protocol import BenchRequest, Comparison, Failure, Measurement, Record
+from device_bench.runtimes import SUFFIXES
+from flows.bench_tables import show_comparisons, show_outcomes
+from flows.waiting import Waiting
+from pipeline.target import Target, find_targets, known_targets, target_beside
+from pipeline.target_bench import bench_for
+from pipeline.target_book import LOCAL
 
-FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
+DONE, FAILED = 0, 3
+
+Outcomes = dict[str, Measurement | Failure]
 
 
-def bench_artifact(artifact: Path, names: list[str], threads: int | None, *, as_json: bool) -> int:
-    """Measure `artifact` on each named target, or on every local one that reads its format.
+@dataclass(frozen=True)
+class BenchOrder:
+    """What to measure and where.
+
+    `targets`: names of targets or devices; none are all local ones that read the artifact.
+    `accelerator` and `threads` stand in for what the targets say. `other`: what to compare with.
+    """
+
+    artifact: Path
+    targets: tuple[str, ...] = ()
+    threads: int | None = None
+    accelerator: str | None = None
+    other: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The artifact, and what it is compared with."""
+        return [self.artifact] if self.other is None else [self.artifact, self.other]
+
+
+def bench_artifact(order: BenchOrder, *, as_json: bool) -> int:
+    """Measure the artifact on each target; with another one, measure that too, and compare the two.
 
     Returns:
         0 if every measurement was made, 3 if one failed.
@@ -27,74 +53,119 @@ def bench_artifact(artifact: Path, names: list[str], threads: int | None, *, as_
         BadInputError: no such file, an unknown format or target, a target that does not read the format, or
             no thread.
     """
-    if threads is not None and threads < 1:
-        raise BadInputError(f"threads must be at least 1; got {threads}")
-    outcomes = {}
-    for target in targets_for(artifact, names):
-        request = BenchRequest(
-            path=str(artifact),
-            runtime=target.runtime,
-            accelerator=target.accelerator,
-            threads=target.threads if threads is None else threads,
-        )
-        outcomes[target.name] = measure(request)
+    targets = _targets(order)
+    users = [targets] if order.other is None else [targets, _targets_beside(targets, order.other)]
+    found = _Found([{} for _ in users], {})
+    with Waiting(Console(stderr=True)) as waiting:
+        for place in zip(*users, strict=True):
+            _bench_on(place, order, found, waiting)
     if as_json:
-        lines = [f'"{name}": {outcome.model_dump_json(indent=2)}' for name, outcome in outcomes.items()]
-        sys.stdout.write("{" + ",\n".join(lines) + "}\n")
-    show_outcomes(Console(stderr=as_json), artifact, outcomes)
-    return 3 if any(isinstance(outcome, Failure) for outcome in outcomes.values()) else 0
+        sys.stdout.write(found.as_json() + "\n")
+    console = Console(stderr=as_json)
+    for file, outcomes in zip(order.files, found.measured, strict=True):
+        show_outcomes(console, file, outcomes)
+    if order.other is not None:
+        show_comparisons(console, order.artifact, order.other, found.compared)
+    return FAILED if found.has_failure else DONE
 
 
-def targets_for(artifact: Path, names: list[str]) -> list[Target]:
-    """The targets of these names, each checked to read the artifact's format."""
-    if not artifact.is_file():
-        raise BadInputError(f"artifact {artifact} does not exist; give an .onnx or .tflite file")
-    form = FORMATS.get(artifact.suffix)
-    if form is None:
-        raise BadInputError(f"artifact {artifact} must end in .onnx or .tflite; got {artifact.suffix!r}")
+@dataclass(frozen=True)
+class _Found:
+    """Outcomes by the name of the target: of each file, and of the comparison."""
+
+    measured: list[Outcomes]
+    compared: dict[str, Comparison | Failure]
+
+    @property
+    def has_failure(self) -> bool:
+        """True if anything that was to be measured was not."""
+        return any(isinstance(outcome, Failure) for table in self._tables() for outcome in table.values())
+
+    def as_json(self) -> str:
+        """The one file's outcomes by target; with two files, three such tables."""
+        tables = [_table_as_json(table) for table in self._tables()]
+        if len(self.measured) == 1:
+            return tables[0]
+        return '{{"first": {},\n"second": {},\n"comparison": {}}}'.format(*tables)
+
+    def _tables(self) -> list[Mapping[str, Measurement | Comparison | Failure]]:
+        return [*self.measured, self.compared]
+
+
+def _table_as_json(table: Mapping[str, Record]) -> str:
+    lines = [f'"{name}": {outcome.model_dump_json(indent=2)}' for name, outcome in table.items()]
+    return "{" + ",\n".join(lines) + "}"
+
+
+def _bench_on(place: tuple[Target, ...], order: BenchOrder, found: _Found, waiting: Waiting) -> None:
+    """Measure every file on one device, each by its target there, and compare two."""
+    name = place[0].name
+    bench = bench_for(place[0], waiting.tell)
+    requests = [_request(file, user) for file, user in zip(order.files, place, strict=True)]
+    failure: Failure | None = None
+    for file, request, outcomes in zip(order.files, requests, found.measured, strict=True):
+        waiting.begin(f"{file.name} on {name}")
+        outcome = outcomes[name] = bench.measure(request)
+        failure = outcome if isinstance(outcome, Failure) else failure
+    if order.other is not None:
+        waiting.begin(f"{order.artifact.name} against {order.other.name} on {name}")
+        first, second = requests
+        found.compared[name] = failure or bench.compare(first, second)
+
+
+def _request(file: Path, target: Target) -> BenchRequest:
+    return BenchRequest(
+        path=str(file), runtime=target.runtime, accelerator=target.accelerator, threads=target.threads
+    )
+
+
+def _targets(order: BenchOrder) -> list[Target]:
+    """Where to measure, each checked to read the artifact, used as the order says."""
+    if order.threads is not None and order.threads < 1:
+        raise BadInputError(f"threads must be at least 1; got {order.threads}")
+    update: dict[str, object] = {}
+    if order.threads is not None:
+        update["threads"] = order.threads
+    if order.accelerator is not None:
+        update["accelerator"] = order.accelerator
+    return [target.model_copy(update=update) for target in targets_for(order.artifact, order.targets)]
+
+
+def targets_for(artifact: Path, names: tuple[str, ...] = ()) -> list[Target]:
+    """The targets of these names, each checked to read the artifact; without names, this machine's.
+
+    A bare device stands for its runtime that reads the artifact.
+    """
+    runtime = SUFFIXES[_suffix(artifact)]
     if not names:
-        return [target for target in LOCAL_TARGETS.values() if target.artifact_format == form]
-    targets = [find_target(name) for name in names]
-    for target in targets:
-        if target.artifact_format != form:
+        here = [target for target in known_targets().values() if target.where == LOCAL]
+        return [target for target in here if target.runtime is runtime]
+    found: dict[str, Target] = {}
+    for name in names:
+        given = find_targets(name)
+        fitting = [target for target in given if target.runtime is runtime]
+        if not fitting:
+            forms = " and ".join(f".{target.artifact_format}" for target in given)
             raise BadInputError(
-                f"target {target.name} runs .{target.artifact_format} files; {artifact} is {form}: "
+                f"target {name} runs {forms} files; {artifact} is {_suffix(artifact).removeprefix('.')}: "
                 "choose another target or file"
             )
-    return targets
+        found |= {target.name: target for target in fitting}
+    return list(found.values())
 
 
-def show_outcomes(console: Console, artifact: Path, outcomes: dict[str, Measurement | Failure]) -> None:
-    """One line a target: latency, memory, conditions, and what to know about them."""
-    table = Table(title=escape(str(artifact)), title_justify="left")
-    for heading in (
-        "target",
-        "p50 ms",
-        "95 % interval",
-        "p90 ms",
-        "p99 ms",
-        "peak MiB",
-        "file KiB",
-        "runtime",
-    ):
-        table.add_column(heading, justify="left" if heading in {"target", "runtime"} else "right")
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, Failure):
-            first = outcome.message.partition("\n")[0]
-            table.add_row(name, f"[red]{outcome.kind}[/red]", *[""] * 5, escape(first[:60]))
-            continue
-        latency, memory, conditions = outcome.latency, outcome.memory, outcome.conditions
-        table.add_row(
-            name + ("" if outcome.settled else " (did not settle)"),
-            f"{latency.p50_ms:.4f}",
-            f"{latency.p50_low_ms:.4f}–{latency.p50_high_ms:.4f}",
-            f"{latency.p90_ms:.4f}",
-            f"{latency.p99_ms:.4f}",
-            f"{memory.peak_bytes / 2**20:.1f}",
-            f"{memory.file_bytes / 2**10:.0f}",
-            f"{conditions.runtime} {conditions.runtime_version}, {conditions.threads} thread(s)",
+def _targets_beside(targets: list[Target], other: Path) -> list[Target]:
+    """What runs the other file on each target's device."""
+    runtime = SUFFIXES[_suffix(other)]
+    return [target_beside(target, runtime) for target in targets]
+
+
+def _suffix(artifact: Path) -> str:
+    if not artifact.is_file():
+        raise BadInputError(f"artifact {artifact} does not exist; give an .onnx or .tflite file")
+    suffix = artifact.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadInputError(
+            f"artifact {artifact} must end in .onnx or .tflite (or .pt2 for torch); got {artifact.suffix!r}"
         )
-    console.print(table)
-    for name, outcome in outcomes.items():
-        for warning in getattr(outcome, "warnings", ()):
-            console.print(f"{name}: {warning}", highlight=False, markup=False)
+    return suffix

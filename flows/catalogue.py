@@ -31,20 +31,25 @@ def show_targets() -> None:
     """Every target that is known by name, and whether its runtime is installed."""
     from importlib.util import find_spec
 
-    from pipeline.target import LOCAL_TARGETS
+    from pipeline.target import device_behind, known_targets
+    from pipeline.target_book import default_book
 
-    libraries = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert"}
+    book = default_book()
+    libraries = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "torch": "torch"}
+    extras = {"torch": "pipeline"}
     table = _table("target", "where", "runtime", "accelerator", "threads", "installed")
-    for target in LOCAL_TARGETS.values():
-        there = find_spec(libraries[target.runtime.value]) is not None
-        table.add_row(
-            target.name,
-            target.where,
-            target.runtime.value,
-            target.accelerator,
-            str(target.threads),
-            "yes" if there else escape(f'no: pip install "edgeloop[{target.runtime.value}]"'),
-        )
+    for target in known_targets(book).values():
+        runtime = target.runtime.value
+        device = device_behind(target, book)
+        if device is not None:
+            versions = {info.runtime: info.version for info in device.runtimes}
+            installed = f"{versions[target.runtime]}" + (", emulated" if device.device.emulated else "")
+        elif find_spec(libraries[runtime]) is not None:
+            installed = "yes"
+        else:
+            installed = f'no: pip install "edgeloop[{extras.get(runtime, runtime)}]"'
+        cells = (target.name, target.where, runtime, target.accelerator, str(target.threads), installed)
+        table.add_row(*map(escape, cells))
     Console().print(table)
 
 

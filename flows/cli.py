@@ -74,17 +74,24 @@ def compress(
 @app.command()
 def bench(
     artifact: Annotated[Path, typer.Argument(help="An .onnx or .tflite file.")],
-    target: Annotated[list[str] | None, typer.Option(help="Where to measure; may be repeated.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the runtime.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Where to measure: a target or a device; may be repeated.")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Another file to compare with, by interleaved rounds.")
+    ] = None,
+    accelerator: Annotated[str | None, typer.Option(help="cpu, cuda, … Default: cpu.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime. Default: 1.")] = None,
     json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Measure any artifact."""
+    """Measure any artifact, here or on a board, and compare it with another."""
 
     def run() -> int:
-        from flows.bench import bench_artifact
+        from flows.bench import BenchOrder, bench_artifact
 
-        return bench_artifact(artifact, target or [], threads, as_json=json)
+        order = BenchOrder(artifact, tuple(target or ()), threads, accelerator, compare)
+        return bench_artifact(order, as_json=json)
 
     raise typer.Exit(_guarded(run, debug))
 
@@ -115,17 +122,73 @@ def data() -> None:
     raise typer.Exit(_guarded(run, False))
 
 
-@app.command()
-def targets() -> None:
+targets_app = typer.Typer(help="The devices that models run on: this machine, and boards with an agent.")
+app.add_typer(targets_app, name="targets")
+TargetName = Annotated[str, typer.Argument(help="What the board is called here.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+@targets_app.callback(invoke_without_command=True)
+def targets(context: typer.Context) -> None:
     """The targets that are known by name."""
+    if context.invoked_subcommand is None:
+        raise typer.Exit(_guarded(_show_targets, False))
+
+
+@targets_app.command("list")
+def targets_list() -> None:
+    """The targets that are known by name."""
+    raise typer.Exit(_guarded(_show_targets, False))
+
+
+@targets_app.command("add")
+def targets_add(
+    name: TargetName,
+    url: Annotated[str, typer.Argument(help="https://HOST:PORT of its agent.")],
+    pair: Annotated[
+        str, typer.Option(help="The line that `device-bench init` printed there; - reads it from stdin.")
+    ],
+    debug: Debug = False,
+) -> None:
+    """Pair with a board's agent: pins its certificate and keeps its token."""
 
     def run() -> int:
-        from flows.catalogue import show_targets
+        from flows.targets import add_target
 
-        show_targets()
-        return 0
+        return add_target(name, url, pair)
 
-    raise typer.Exit(_guarded(run, False))
+    raise typer.Exit(_guarded(run, debug))
+
+
+@targets_app.command("remove")
+def targets_remove(name: TargetName, debug: Debug = False) -> None:
+    """Forget a board."""
+
+    def run() -> int:
+        from flows.targets import remove_target
+
+        return remove_target(name)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
+@targets_app.command("check")
+def targets_check(name: TargetName, debug: Debug = False) -> None:
+    """Whether a board (or "local") can be reached, and computes known models right."""
+
+    def run() -> int:
+        from flows.target_check import check_target
+
+        return check_target(name)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
+def _show_targets() -> int:
+    from flows.catalogue import show_targets
+
+    show_targets()
+    return 0
 
 
 def _compress(source: Path | None, given: dict[str, Any], resume: Path | None, as_json: bool) -> int:

@@ -40,6 +40,7 @@ PREFECT_SETTINGS = {
 
 def run_compress(job: CompressJob, *, as_json: bool) -> int:
     """Start a run of `job` in a new folder; returns the exit code."""
+    job = _with_targets(job)
     check_job(job)
     label = "-".join(Path(part.replace(":", "-")).stem for part in (job.model, job.data))
     folder = RunFolder.create(Path(job.out), label)
@@ -75,11 +76,13 @@ def check_job(job: CompressJob) -> None:
     """Look up every name of the job before anything heavy is loaded.
 
     Raises:
-        BadInputError: a name is not known, or a file does not exist.
+        BadInputError: a name is not known, a file does not exist, or a target is emulated.
+        UnreachableError: a target's board does not answer.
     """
     from pipeline.data import DATASETS
     from pipeline.policy import load_policy
     from pipeline.target import find_target
+    from pipeline.target_bench import check_real
     from pipeline.zoo import MODELS
 
     if ":" not in job.data and job.data not in DATASETS:
@@ -90,7 +93,12 @@ def check_job(job: CompressJob) -> None:
     elif ":" not in job.model and job.model not in MODELS:
         raise unknown_name("model", job.model, [*MODELS, "module:callable", "a file ending in .onnx"])
     for name in job.targets:
-        find_target(name)
+        target = find_target(name)
+        if not target.compressible:
+            raise BadInputError(
+                f"target {name} runs .{target.artifact_format} files, for which edgeloop cannot compress; "
+                "give a target that runs ONNX Runtime or LiteRT"
+            )
         if job.targets.count(name) > 1:
             raise BadInputError(f"target {name} is given {job.targets.count(name)} times; give it once")
     load_policy(job.policy)
@@ -98,6 +106,19 @@ def check_job(job: CompressJob) -> None:
         raise BadInputError(
             f"weights file {job.weights} does not exist; give a .safetensors file, or leave it out"
         )
+    for name in job.targets:
+        check_real(find_target(name))
+
+
+def _with_targets(job: CompressJob) -> CompressJob:
+    """The same job with a bare device replaced by all of its targets that models can be compressed for."""
+    from pipeline.target import find_targets
+
+    names: list[str] = []
+    for name in job.targets:
+        found = find_targets(name)
+        names += [target.name for target in found if target.compressible or len(found) == 1]
+    return job.model_copy(update={"targets": tuple(names)})
 
 
 def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:

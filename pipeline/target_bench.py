@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from device_bench.bench import Bench, LocalBench
-from device_bench.errors import UnreachableError
+from device_bench.errors import BadInputError, UnreachableError
 from device_bench.protocol import Failure, FailureKind
+from device_bench.sensors import device_info
 from pipeline.target import Target
 from pipeline.target_book import LOCAL, TargetBook, default_book
 
@@ -18,6 +19,8 @@ Answer = TypeVar("Answer")
 
 # A board that restarts under every measurement does not need another one.
 _ATTEMPTS = 3
+# Before a run, somebody waits for the prompt.
+_CHECK_SECONDS = 10.0
 
 
 def bench_for(target: Target, tell: Callable[[str], None] | None = None) -> Bench:
@@ -33,20 +36,47 @@ def bench_for(target: Target, tell: Callable[[str], None] | None = None) -> Benc
 
 
 def agent_bench(
-    url: str, tell: Callable[[str], None] | None = None, book: TargetBook | None = None
+    url: str,
+    tell: Callable[[str], None] | None = None,
+    book: TargetBook | None = None,
+    lost_seconds: float | None = None,
 ) -> AgentBench:
     """The bench of the agent at an address in the book.
+
+    Args:
+        tell: hears, in words, what the board makes us wait for.
+        book: the user's own where none is given.
+        lost_seconds: how long an agent that does not answer is waited for.
 
     Raises:
         BadInputError: no agent there was ever paired with.
     """
     # httpx takes a tenth of a second to import, which runs on this machine alone need not wait for.
     from device_bench.client import AgentBench
-    from device_bench.connection import AgentAddress, Means
+    from device_bench.connection import AgentAddress, Means, Patience
 
     credential = (book or default_book()).credential(url)
     address = AgentAddress(url=url, token=credential.token, certificate=credential.certificate)
-    return AgentBench(address, means=Means() if tell is None else Means(tell=tell))
+    patience = Patience() if lost_seconds is None else Patience(lost_seconds=lost_seconds)
+    return AgentBench(address, patience, Means() if tell is None else Means(tell=tell))
+
+
+def check_real(target: Target) -> None:
+    """Make sure that a target can be measured on now and that its times are those of a real machine.
+
+    Raises:
+        BadInputError: its device is emulated, or its agent refuses us.
+        UnreachableError: its agent does not answer.
+    """
+    if target.where == LOCAL:
+        emulated = device_info().emulated
+    else:
+        emulated = agent_bench(target.where, lost_seconds=_CHECK_SECONDS).reach().info.device.emulated
+    if emulated:
+        raise BadInputError(
+            f"{target.name} is an emulated device, whose times say nothing about a real one: no search can "
+            "go by them; compress for a real target, and run the files there with `edgeloop bench`"
+        )
 
 
 def insist(ask: Callable[[], Answer | Failure]) -> Answer | Failure:

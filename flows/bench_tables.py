@@ -1,0 +1,116 @@
+"""Measurements and comparisons as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from device_bench.protocol import Comparison, Conditions, Failure, Measurement
+
+_LONGEST_FAILURE = 60
+
+
+def show_outcomes(console: Console, artifact: Path, outcomes: Mapping[str, Measurement | Failure]) -> None:
+    """One line a target: latency, memory, conditions, and what to know about them."""
+    measured = [outcome for outcome in outcomes.values() if isinstance(outcome, Measurement)]
+    counted = any(outcome.instructions is not None for outcome in measured)
+    powered = any(outcome.energy is not None for outcome in measured)
+    headings = ["p50 ms", "95 % interval", "p90 ms", "p99 ms", "peak MiB", "file KiB"]
+    headings += ["mJ"] * powered + ["instructions"] * counted
+    table = _table(str(artifact), *headings)
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Failure):
+            table.add_row(
+                name, f"[red]{outcome.kind}[/red]", *[""] * (len(headings) - 1), _first_line(outcome)
+            )
+            continue
+        latency, memory = outcome.latency, outcome.memory
+        cells = [
+            f"{latency.p50_ms:.4f}",
+            f"{latency.p50_low_ms:.4f}–{latency.p50_high_ms:.4f}",
+            f"{latency.p90_ms:.4f}",
+            f"{latency.p99_ms:.4f}",
+            f"{memory.peak_bytes / 2**20:.1f}",
+            f"{memory.file_bytes / 2**10:.0f}",
+        ]
+        if powered:
+            cells.append("" if outcome.energy is None else f"{outcome.energy.mean_mj:.3g}")
+        if counted:
+            cells.append("" if outcome.instructions is None else f"{outcome.instructions:,}")
+        marks = [] if outcome.settled else ["did not settle"]
+        table.add_row(_marked(name, outcome.conditions, marks), *cells, _used(outcome.conditions))
+    console.print(table)
+    _show_warnings(console, outcomes)
+
+
+def show_comparisons(
+    console: Console, first: Path, second: Path, outcomes: Mapping[str, Comparison | Failure]
+) -> None:
+    """One line a target: which of the two files is faster, and by how much."""
+    names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
+    table = _table(
+        f"{names[0]} against {names[1]}, interleaved",
+        f"{names[0]} ms",
+        f"{names[1]} ms",
+        "ratio",
+        "95 % interval",
+    )
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Failure):
+            table.add_row(name, f"[red]{outcome.kind}[/red]", "", "", "", _first_line(outcome))
+            continue
+        table.add_row(
+            _marked(name, outcome.conditions, []),
+            f"{outcome.first.p50_ms:.4f}",
+            f"{outcome.second.p50_ms:.4f}",
+            f"{outcome.speedup:.3f}",
+            f"{outcome.low:.3f}–{outcome.high:.3f}",
+            escape(verdict(outcome, *names)),
+        )
+    console.print(table)
+    _show_warnings(console, outcomes)
+
+
+def verdict(comparison: Comparison, first: str, second: str) -> str:
+    """Which of two files is faster, in words."""
+    if comparison.low <= 1 <= comparison.high:
+        return "cannot be told apart"
+    if comparison.speedup > 1:
+        return f"{second} is {comparison.speedup:.2f}× as fast"
+    return f"{first} is {1 / comparison.speedup:.2f}× as fast"
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("target")
+    for heading in headings:
+        table.add_column(escape(heading), justify="right")
+    table.add_column("runtime" if "p50 ms" in headings else "in words")
+    return table
+
+
+def _marked(name: str, conditions: Conditions, marks: list[str]) -> str:
+    """A target's name with what must not be overlooked."""
+    marks = [*marks, *["emulated"] * conditions.device.emulated]
+    return f"{name} ({', '.join(marks)})" if marks else name
+
+
+def _used(conditions: Conditions) -> str:
+    accelerator = "" if conditions.accelerator == "cpu" else f" on {conditions.accelerator}"
+    return f"{conditions.runtime} {conditions.runtime_version}{accelerator}, {conditions.threads} thread(s)"
+
+
+def _first_line(failure: Failure) -> str:
+    return escape(failure.message.partition("\n")[0][:_LONGEST_FAILURE])
+
+
+def _show_warnings(console: Console, outcomes: Mapping[str, Measurement | Comparison | Failure]) -> None:
+    for name, outcome in outcomes.items():
+        for warning in getattr(outcome, "warnings", ()):
+            console.print(f"{name}: {warning}", highlight=False, markup=False)
+        if isinstance(outcome, Failure) and len(outcome.message) > _LONGEST_FAILURE:
+            console.print(f"{name}: {outcome.message}", highlight=False, markup=False)
