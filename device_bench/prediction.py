@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_bench.protocol import FailureKind, TensorInfo
-from device_bench.runtimes.base import Array, Model, RuntimeFailure, describe
+from device_bench.runtimes.base import Array, Model, RuntimeFailure, describe, first_lines
 from device_bench.tensors import batch_size, dequantize, quantize
 
 # Samples come mapped from a file; looking at a part at a time keeps the rest there.
@@ -24,16 +24,26 @@ def predict_file(model: Model, inputs_path: Path, outputs_path: Path) -> int:
     Raises:
         RuntimeFailure: the model has several inputs or outputs, or the samples do not fit its input.
     """
-    samples = np.load(inputs_path, mmap_mode="r", allow_pickle=False)
+    outputs = predict(model, _stored_samples(inputs_path))
+    np.save(outputs_path, outputs, allow_pickle=False)
+    return len(outputs)
+
+
+def _stored_samples(path: Path) -> NDArray[np.float32]:
+    try:
+        samples = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OverflowError) as error:  # what numpy raises for a header that lies
+        message = f"the samples are no .npy file: {first_lines(error)}"
+        raise RuntimeFailure(FailureKind.BAD_INPUT, message) from error
+    if not isinstance(samples, np.ndarray):
+        raise RuntimeFailure(FailureKind.BAD_INPUT, "the samples are an archive; give one .npy array")
     if samples.dtype != np.float32 or samples.ndim < 2 or len(samples) == 0:
         raise RuntimeFailure(
             FailureKind.BAD_INPUT,
-            "the samples must be float32 of shape [n, ...] with n of at least 1; "
-            f"got {samples.dtype} of shape {list(samples.shape)}",
+            f"samples must be float32 of shape [n, ...] with n of at least 1; got {samples.dtype} of "
+            f"shape {list(samples.shape)}",
         )
-    outputs = predict(model, samples)
-    np.save(outputs_path, outputs, allow_pickle=False)
-    return len(outputs)
+    return samples
 
 
 def predict(model: Model, samples: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -45,6 +45,7 @@ from device_bench.runtimes.base import (
     TimedModel,
     count_delegated,
     first_lines,
+    is_want_of_memory,
     load_checked,
 )
 from device_bench.tensors import random_inputs
@@ -84,9 +85,9 @@ class Worker:
             return Failure(kind=failure.kind, message=str(failure))
         except MissingExtraError as error:
             return Failure(kind=FailureKind.RUNTIME_MISSING, message=str(error))
-        except MemoryError as error:
-            return Failure(kind=FailureKind.OUT_OF_MEMORY, message=first_lines(error))
         except Exception as error:  # a library may raise anything; the loop outside must live
+            if is_want_of_memory(error):
+                return Failure(kind=FailureKind.OUT_OF_MEMORY, message=first_lines(error))
             message = f"{type(error).__name__}: {first_lines(error)}"
             return Failure(kind=FailureKind.RUNTIME_ERROR, message=message)
 

@@ -170,6 +170,13 @@ def fallback_note(placements: Sequence[Placement], accelerator: str) -> str | No
     return f"{count} of {total} operators fell back from {accelerator!r} to the CPU: {kinds}"
 
 
+def is_want_of_memory(error: BaseException) -> bool:
+    """Whether an error of a library means that there was no room, which few say by their type."""
+    text = str(error).lower()
+    words = ("bad_alloc", "bad allocation", "allocate memory", "can't allocate", "out of memory")
+    return isinstance(error, MemoryError) or any(word in text for word in words)
+
+
 def first_lines(error: BaseException, limit: int = 600) -> str:
     """A library's message, short enough for one paragraph on a screen."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -19,6 +19,7 @@ from device_bench.runtimes.base import (
     RuntimeFailure,
     fallback_note,
     first_lines,
+    is_want_of_memory,
     placements_of,
 )
 
@@ -187,7 +188,7 @@ def _tensor_info(node: Any) -> TensorInfo:
 def _failure(error: Exception) -> RuntimeFailure:
     """Sort ONNX Runtime's error by its class and, where one class means two things, by its words."""
     message = first_lines(error)
-    if "bad_alloc" in message or "allocate memory" in message or "bad allocation" in message:
+    if is_want_of_memory(error):
         return RuntimeFailure(FailureKind.OUT_OF_MEMORY, message)
     if type(error).__name__ == "NotImplemented" or "No Op registered" in message:
         return RuntimeFailure(FailureKind.UNSUPPORTED, message)

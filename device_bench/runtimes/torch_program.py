@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from device_bench.protocol import FailureKind, TensorInfo
-from device_bench.runtimes.base import RuntimeFailure, first_lines
+from device_bench.runtimes.base import RuntimeFailure, first_lines, is_want_of_memory
 
 # The major version of the JSON's schema that this module was written for (torch 2.8 to 2.13).
 SCHEMA_MAJOR = 8
@@ -137,7 +137,7 @@ def read_program(path: Path, torch: Any, device: str) -> Program:
         NotImplementedError,
         RecursionError,
     ) as error:
-        if "allocate" in str(error):
+        if is_want_of_memory(error):
             raise MemoryError(first_lines(error)) from error
         message = f"no exported program: {type(error).__name__}: {first_lines(error)}"
         raise RuntimeFailure(FailureKind.NOT_A_MODEL, message) from error

@@ -88,3 +88,32 @@ def test_samples_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(RuntimeFailure, match=r"4 of 1800 values .* the first in sample 300") as caught:
         predict(real(-1), samples)
     assert caught.value.kind is FailureKind.BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        (np.zeros((2, 3)), "got float64"),
+        (np.zeros((0, 3), np.float32), "at least 1"),
+        (np.float32(1), r"shape \[\]"),
+        (b"", "no .npy file"),
+        (b"\x93NUMPY" + b"\xff" * 40, "no .npy file"),
+        (np.array([{"a": 1}]), "no .npy file"),
+    ],
+    ids=str,
+)
+def test_a_file_of_samples_that_is_none(tmp_path: Path, stored: object, words: str) -> None:
+    path = tmp_path / "in.npy"
+    if isinstance(stored, bytes):
+        path.write_bytes(stored)
+    else:
+        np.save(path, stored, allow_pickle=True)
+    with pytest.raises(RuntimeFailure, match=words) as caught:
+        predict_file(real(-1), path, tmp_path / "out.npy")
+    assert caught.value.kind is FailureKind.BAD_INPUT
+
+
+def test_an_archive_of_samples_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", samples=SAMPLES)
+    with pytest.raises(RuntimeFailure, match="archive"):
+        predict_file(real(-1), tmp_path / "in.npz", tmp_path / "out.npy")
