@@ -70,7 +70,7 @@ class ShapeBench:
         self.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         try:
-            self._write(target.artifact_format, module, plan, path)
+            self.write(target.artifact_format, module, plan, path)
         except ExportError as error:
             return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
         self._spent(f"export {target.artifact_format}", started)
@@ -90,7 +90,7 @@ class ShapeBench:
             partial.replace(known)
         return outcome
 
-    def _write(self, form: str, module: nn.Module, plan: CompressionPlan, path: Path) -> None:
+    def write(self, form: str, module: nn.Module, plan: CompressionPlan, path: Path) -> None:
         """Write the INT8 file by the traced export of the original; anew, and said so, where that fails."""
         metadata = ArtifactMetadata(plan_id=plan.plan_id)
         if form not in self._untraceable:
