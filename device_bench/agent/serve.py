@@ -137,7 +137,8 @@ class _Server(uvicorn.Server):
 def _listening(place: Place) -> Iterator[socket.socket]:
     try:
         family = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise BadInputError(f"{place.host!r} is no address of this machine: {error}") from error
     with listener:
