@@ -33,7 +33,9 @@ class NetBuilder(Protocol):
         """The net's input, where it is a row of numbers."""
         ...
 
-    def conv(self, x: Value, channels: int, kernel: Shape, stride: int = 1, *, depthwise: bool = False) -> Value:
+    def conv(
+        self, x: Value, channels: int, kernel: Shape, stride: int = 1, *, depthwise: bool = False
+    ) -> Value:
         """A convolution that keeps the size but for its stride, with bias and ReLU."""
         ...
 

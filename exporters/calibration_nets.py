@@ -164,7 +164,9 @@ def _encoder(builder: NetBuilder, rng: np.random.Generator) -> Value:
     """Patches, then layers of attention and MLP, some left out."""
     size, heads = int(rng.choice([2, 4])), int(rng.choice([1, 2, 4]))
     side = size * int(rng.integers(3, 10))
-    x = builder.patches(builder.picture(side, side, int(rng.choice([1, 3]))), heads * _width(rng, 8, 32), size)
+    x = builder.patches(
+        builder.picture(side, side, int(rng.choice([1, 3]))), heads * _width(rng, 8, 32), size
+    )
     width = x.shape[-1]
     for _ in range(int(rng.integers(1, 4))):
         if rng.random() < 0.75:

@@ -38,7 +38,9 @@ class OnnxNetBuilder:
     def row(self, features: int) -> Value:
         return self._enter((features,), (features,))
 
-    def conv(self, x: Value, channels: int, kernel: Shape, stride: int = 1, *, depthwise: bool = False) -> Value:
+    def conv(
+        self, x: Value, channels: int, kernel: Shape, stride: int = 1, *, depthwise: bool = False
+    ) -> Value:
         height, width, before = x.shape
         sides = tuple(out_side(side, k, stride) for side, k in zip((height, width), kernel, strict=True))
         weight = self._weight((channels, 1 if depthwise else before, *kernel), axis=0)

@@ -12,6 +12,10 @@ from exporters.tflite_graph import pack, schema
 
 # Any scales will do: nobody looks at what these nets compute. One for all lets every operator fuse.
 SCALE = 0.02
+# Not 0, as in any real file: XNNPACK takes a product of two activations only where it is 0.
+ZERO_POINT = -5
+# The small number that a layer norm adds to a variance. XNNPACK refuses sums of so unlike scales.
+TINY_SCALE = 1e-7
 # What softmax and sigmoid must give: all of 0 … 1, and nothing below.
 UNIT_SCALE = 1 / 256
 LOWEST = -128
@@ -35,7 +39,9 @@ class TfliteNetBuilder:
     def row(self, features: int) -> Value:
         return self._enter((features,))
 
-    def conv(self, x: Value, channels: int, kernel: Shape, stride: int = 1, *, depthwise: bool = False) -> Value:
+    def conv(
+        self, x: Value, channels: int, kernel: Shape, stride: int = 1, *, depthwise: bool = False
+    ) -> Value:
         height, width, before = x.shape
         sides = tuple(out_side(side, k, stride) for side, k in zip((height, width), kernel, strict=True))
         # The converter says SAME where that is symmetric, and pads beforehand where it is not.
@@ -105,7 +111,7 @@ class TfliteNetBuilder:
     def norm(self, x: Value) -> Value:
         """Layer norm in the converter's thirteen operators."""
         count = x.shape[0]
-        scalar = self._constant(np.array(5, np.int8), SCALE)
+        scalar = self._constant(np.array(100, np.int8), TINY_SCALE)
         average = self._mean(x, (0, 2), (count,), keeps=False, batch=False)
         off = self._result("SQUARED_DIFFERENCE", [x, self._reshaped(average, (count, 1))], [], x.shape)
         spread = self._mean(off, (0, 2), (count,), keeps=False, batch=False)
@@ -117,7 +123,9 @@ class TfliteNetBuilder:
         shift = self._operator("SUB", [scalar, int(scaled.key)], (count,), sub)
         factor = self._reshaped(inverse, (count, 1))
         stretched = self._result("MUL", [x, factor], [], x.shape, mul)
-        return self._result("ADD", [stretched, self._reshaped(Value(shift, (count,)), (count, 1))], [], x.shape, add)
+        return self._result(
+            "ADD", [stretched, self._reshaped(Value(shift, (count,)), (count, 1))], [], x.shape, add
+        )
 
     def linear(self, x: Value, features: int) -> Value:
         return self._linear(x, (*x.shape[:-1], features), relu=False)
@@ -136,8 +144,12 @@ class TfliteNetBuilder:
         options.beta = 1.0
         weights = self._result("SOFTMAX", [four], [], four.shape, options, unit=True)
         mixed = self._product(self._flat(weights), v)
-        turned = self._transposed(self._reshaped(mixed, mixed.shape), (tokens, heads, width // heads), (0, 2, 1, 3))
-        key = self._operator("RESHAPE", [int(turned.key), self._numbers(np.array([tokens, width]))], (tokens, width))
+        turned = self._transposed(
+            self._reshaped(mixed, mixed.shape), (tokens, heads, width // heads), (0, 2, 1, 3)
+        )
+        key = self._operator(
+            "RESHAPE", [int(turned.key), self._numbers(np.array([tokens, width]))], (tokens, width)
+        )
         return Value(key, (tokens, width))
 
     def token_mean(self, x: Value) -> Value:
@@ -161,7 +173,7 @@ class TfliteNetBuilder:
         return pack(model)
 
     def _enter(self, shape: Shape) -> Value:
-        self._input = self._tensor((1, *shape), SCALE, 0)
+        self._input = self._tensor((1, *shape), SCALE, ZERO_POINT)
         return Value(self._input, shape)
 
     def _depthwise(self, x: Value, shape: Shape, kernel: Shape, stride: int, same: bool) -> Value:
@@ -223,7 +235,7 @@ class TfliteNetBuilder:
     def _transposed(self, x: Value, shape: Shape, order: Shape) -> Value:
         return self._result("TRANSPOSE", [x], [self._numbers(np.array(order))], shape)
 
-    def _result(  # noqa: PLR0913 -- an operator has that many parts
+    def _result(
         self,
         kind: str,
         inputs: list[Value],
@@ -241,7 +253,7 @@ class TfliteNetBuilder:
     def _operator(
         self, kind: str, inputs: list[int], shape: Shape, options: Any = None, *, unit: bool = False
     ) -> int:
-        result = self._tensor(shape, UNIT_SCALE if unit else SCALE, LOWEST if unit else 0)
+        result = self._tensor(shape, UNIT_SCALE if unit else SCALE, LOWEST if unit else ZERO_POINT)
         operator = self._schema.OperatorT()
         code = int(getattr(self._schema.BuiltinOperator, kind))
         operator.opcodeIndex = self._codes.setdefault(code, len(self._codes))

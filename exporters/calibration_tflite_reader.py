@@ -52,9 +52,7 @@ class _Graph:
 
     def operator(self, operator: Any, kind: str) -> Operator:
         output = self.shape(operator.outputs[0])
-        activations = [
-            self.shape(i) for i in operator.inputs if i >= 0 and not self._is_constant(int(i))
-        ]
+        activations = [self.shape(i) for i in operator.inputs if i >= 0 and not self._is_constant(int(i))]
         sizes: dict[str, Any] = {
             "inputs": sum(prod(shape) for shape in activations),
             "outputs": prod(output),
@@ -67,13 +65,25 @@ class _Graph:
             columns, depth = self.shape(operator.inputs[1])
             rows = sizes["outputs"] // columns
             return Operator(
-                kind="dense", detail=form, weights=columns * depth, rows=rows, columns=columns, depth=depth, **sizes
+                kind="dense",
+                detail=form,
+                weights=columns * depth,
+                rows=rows,
+                columns=columns,
+                depth=depth,
+                **sizes,
             )
         if kind == "BATCH_MATMUL":
             batches = prod(output[:-2])
             depth = activations[0][-1]
             return Operator(
-                kind="matmul", detail=form, batches=batches, rows=output[-2], columns=output[-1], depth=depth, **sizes
+                kind="matmul",
+                detail=form,
+                batches=batches,
+                rows=output[-2],
+                columns=output[-1],
+                depth=depth,
+                **sizes,
             )
         detail = " ".join(filter(None, (self._detail(operator, kind, activations), form)))
         return Operator(kind=kind.lower(), detail=detail, **sizes)
@@ -81,20 +91,21 @@ class _Graph:
     def _convolution(self, operator: Any, kind: str, form: str, sizes: dict[str, Any]) -> Operator:
         weight = self.shape(operator.inputs[1])
         options = operator.builtinOptions
-        # With one input channel XNNPACK runs a depthwise convolution as a plain one.
         source = self.shape(operator.inputs[0])[-1]
-        depthwise = kind == "DEPTHWISE_CONV_2D" and source > 1
-        columns = weight[3] if kind == "DEPTHWISE_CONV_2D" else weight[0]
-        groups = 1 if kind == "DEPTHWISE_CONV_2D" else source // weight[3]
+        depthwise = kind == "DEPTHWISE_CONV_2D"
+        columns = weight[3] if depthwise else weight[0]
+        groups = 1 if depthwise else source // weight[3]
+        # A stem that reads one channel is written as a depthwise convolution of many outputs to an input.
+        special = "multiplied" if depthwise and columns > source else "grouped" if groups > 1 else ""
         taps = weight[1] * weight[2]
         return Operator(
             kind="depthwise" if depthwise else "conv",
-            detail=" ".join(filter(None, ("grouped" if groups > 1 else "", form))),
+            detail=" ".join(filter(None, (special, form))),
             weights=prod(weight),
             batches=groups,
             rows=sizes["outputs"] // columns,
             columns=columns // groups,
-            depth=taps if kind == "DEPTHWISE_CONV_2D" else taps * weight[3],
+            depth=taps if depthwise else taps * weight[3],
             taps=taps,
             stride=int(options.strideH * options.strideW),
             **sizes,

@@ -97,6 +97,24 @@ def bench(
 
 
 @app.command()
+def calibrate(
+    target: Annotated[str, typer.Option(help="The target to make a latency model of.")],
+    minutes: Annotated[float, typer.Option(help="How long to measure nets on it.")] = 6.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what was measured there before.")] = False,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Learn what layers cost on a target, so that candidates can be ranked before they are measured."""
+
+    def run() -> int:
+        from flows.calibrate import calibrate_target
+
+        return calibrate_target(target, minutes, resume=resume, as_json=json)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
+@app.command()
 def models() -> None:
     """The models of the zoo."""
 
