@@ -71,8 +71,8 @@ class Calibrator:
         """Begin a calibration at `path`, or go on with the one there.
 
         Raises:
-            BadInputError: the target takes no INT8 files; or the calibration to go on with was made on another
-                machine or runtime.
+            BadInputError: the target takes no INT8 files; or the calibration to go on with was made on
+                another machine or runtime.
             RunError: the target cannot measure.
         """
         if self.target.artifact_format not in ("onnx", "tflite"):
@@ -163,8 +163,8 @@ class Calibrator:
         self.tell(f"{name} failed: {outcome.kind}: {outcome.message.partition(chr(10))[0]}")
         if before + 1 >= MOST_FAILURES:
             raise RunError(
-                f"{self.target.name} failed {MOST_FAILURES} times in a row, last: {outcome.kind}: {outcome.message}; "
-                "what was measured is kept: go on with --resume"
+                f"{self.target.name} failed {MOST_FAILURES} times in a row, last: {outcome.kind}: "
+                f"{outcome.message}; what was measured is kept: go on with --resume"
             )
         return before + 1
 

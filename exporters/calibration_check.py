@@ -1,4 +1,4 @@
-"""Compressed models of the zoo, by plans at random: what a latency model is judged by and never learns from."""
+"""Compressed models of the zoo, by plans at random: they judge a latency model, which never learns from them."""
 
 from __future__ import annotations
 

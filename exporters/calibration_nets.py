@@ -74,7 +74,7 @@ def _alternating(builder: NetBuilder, rng: np.random.Generator) -> Value:
     """One convolution again and again, between two widths."""
     kernel = int(rng.choice([3, 1, 5], p=[0.5, 0.42, 0.08]))
     side = _between(rng, 2, 34)
-    widths = (_width(rng, 4, 256), _width(rng, 4, 256))
+    widths = (_width(rng, 4, 288), _width(rng, 4, 288))
     macs = side * side * kernel * kernel * widths[0] * widths[1]
     while macs > MOST_MACS // 4:
         side = max(2, side * 2 // 3)
@@ -92,7 +92,7 @@ def _plain(builder: NetBuilder, rng: np.random.Generator) -> Value:
     x, budget = _stem(builder, rng, (8, 34)), _Budget()
     for _ in range(int(rng.integers(2, 5))):
         for _ in range(int(rng.integers(1, 3))):
-            width = _width(rng, 8, 256)
+            width = _width(rng, 8, 288)
             if budget.takes(x.shape[0] * x.shape[1] * x.shape[2] * width * 9):
                 x = builder.conv(x, width, (3, 3))
         if min(x.shape[:2]) >= 4:
@@ -105,7 +105,7 @@ def _residual(builder: NetBuilder, rng: np.random.Generator) -> Value:
     """Residual blocks, with shortcuts that pad where the picture is halved."""
     x, budget = _stem(builder, rng, (12, 34)), _Budget()
     for stage in range(int(rng.integers(1, 4))):
-        for block in range(int(rng.integers(1, 4))):
+        for block in range(int(rng.integers(1, 5))):
             halved = stage > 0 and block == 0 and min(x.shape[:2]) >= 4
             width = max(x.shape[-1], _width(rng, 8, 96)) if halved else x.shape[-1]
             inner = _width(rng, 4, 96)
@@ -133,11 +133,11 @@ def _separable(builder: NetBuilder, rng: np.random.Generator) -> Value:
 def _inverted(builder: NetBuilder, rng: np.random.Generator) -> Value:
     """Inverted residuals with a gate for each channel."""
     x, budget = _stem(builder, rng, (8, 34)), _Budget()
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(int(rng.integers(1, 11))):
         stride = 2 if rng.random() < 0.3 and min(x.shape[:2]) >= 4 else 1
         keeps = stride == 1 and rng.random() < 0.7
         width = x.shape[-1] if keeps else _width(rng, 8, 128)
-        hidden = _width(rng, 16, 384)
+        hidden = _width(rng, 8, 384)
         if not budget.takes(x.shape[0] * x.shape[1] * hidden * (x.shape[2] + width + 9)):
             continue
         body = builder.conv(x, hidden, (1, 1))
@@ -168,7 +168,7 @@ def _encoder(builder: NetBuilder, rng: np.random.Generator) -> Value:
         builder.picture(side, side, int(rng.choice([1, 3]))), heads * _width(rng, 8, 32), size
     )
     width = x.shape[-1]
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(1, 5))):
         if rng.random() < 0.75:
             normed = builder.norm(x)
             looked, carried = heads * _between(rng, 4, 32), heads * _between(rng, 4, 32)

@@ -28,7 +28,7 @@ def read_onnx(path: Path) -> tuple[Operator, ...]:
     """The operators of an ONNX file for one sample, as ONNX Runtime's CPU provider runs them.
 
     Raises:
-        BadInputError: it is no ONNX file that ONNX Runtime loads, or holds an operator whose shape is unknown.
+        BadInputError: it is no ONNX file that ONNX Runtime loads, or holds an operator of unknown shape.
         MissingExtraError: onnx or onnxruntime is not installed.
     """
     return operators_of(optimized(path))

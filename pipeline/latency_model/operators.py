@@ -15,8 +15,8 @@ class Operator(Record):
     as depth the inputs of one output (kernel positions × input channels of a group).
 
     `kind`: "conv", "depthwise", "dense", "matmul", or the lower-case name of whatever else it is.
-    `detail`: what makes it another kernel of that kind (how a transpose permutes, whether one side of a sum is
-    constant or broadcast). `taps`: kernel positions. `stride`: product of the strides.
+    `detail`: what makes it another kernel of that kind (how a transpose permutes, whether one side of a sum
+    is constant or broadcast). `taps`: kernel positions. `stride`: product of the strides.
     `inner`: length of the contiguous run that a kernel works along, the output's last dimension.
     Sizes are counted in elements, for one inference.
     """

@@ -39,8 +39,8 @@ class Prediction(Record):
     """What one inference of a file is expected to take.
 
     `low`/`high`: nine of ten cross-validated nets lay within. `by_operator`: milliseconds of each operator,
-    in the order given; their sum is `ms`. `outside`: what about the file lies outside of what was measured, in
-    words; such a prediction is a guess.
+    in the order given; their sum is `ms`. `outside`: what about the file lies outside of what was measured,
+    in words; such a prediction is a guess.
     """
 
     ms: float
@@ -53,7 +53,8 @@ class Prediction(Record):
 class Errors(Record):
     """How far predictions are off: shares of nets within 5, 10 and 20 % of what was measured.
 
-    `bias`: median of predicted / measured − 1. `spearman`: rank correlation, absent for fewer than three nets.
+    `bias`: median of predicted / measured − 1. `spearman`: rank correlation, absent for fewer
+    than three nets.
     """
 
     nets: int
@@ -68,8 +69,9 @@ class Errors(Record):
 class Summary(Record):
     """What a calibration found out about itself.
 
-    `spread`: quantiles of measured / predicted, by cross-validation. `by_kind`: cross-validated errors for each
-    kind of net, "all" included. `by_family`: errors on the zoo's compressed models that were only for checking.
+    `spread`: quantiles of measured / predicted, by cross-validation. `by_kind`: cross-validated errors for
+    each kind of net, "all" included. `by_family`: errors on the zoo's compressed models, which were only for
+    checking.
     """
 
     spread: tuple[float, float]
