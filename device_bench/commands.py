@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from device_bench.protocol import BenchRequest, Conditions, Limits, Record, TensorInfo
+from device_bench.protocol import BenchRequest, Conditions, Energy, Limits, Record, TensorInfo
 
 
 class Job(Record):
@@ -74,6 +74,8 @@ class Readings(Record):
     steady: bool
     peak_bytes: int
     arena_bytes: int | None
+    device_bytes: int | None = None
+    energy: Energy | None = None
     conditions: Conditions
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]

@@ -64,7 +64,7 @@ def device_info(root: Path = ROOT) -> DeviceInfo:
 def memory_bytes(root: Path = ROOT) -> int:
     """The memory that processes here may fill: the machine's, or less where a control group says so."""
     found = [_physical_bytes()]
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
+    for line in (text(root / "proc/self/cgroup") or "").splitlines():
         _, controllers, place = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue
@@ -72,7 +72,7 @@ def memory_bytes(root: Path = ROOT) -> int:
         folder = root / "sys/fs/cgroup" / top
         for part in ("", *Path(place).parts[1:]):
             folder = folder / part
-            limit = _number(folder / name)  # "max" is no number
+            limit = number(folder / name)  # "max" is no number
             if limit is not None:
                 found.append(int(limit))
     return min(found)
@@ -84,16 +84,16 @@ def _physical_bytes() -> int:
 
 def governor(root: Path = ROOT) -> str | None:
     """The frequency governor of the first core, for example "performance"."""
-    return _read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def frequency_mhz(root: Path = ROOT) -> float | None:
     """Mean present frequency of the cores in MHz."""
     paths = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
-    khz = [value for path in paths if (value := _number(path)) is not None]
+    khz = [value for path in paths if (value := number(path)) is not None]
     if khz:
         return sum(khz) / len(khz) / 1e3
-    lines = (_read(root / "proc/cpuinfo") or "").splitlines()
+    lines = (text(root / "proc/cpuinfo") or "").splitlines()
     mhz = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
     return sum(mhz) / len(mhz) if mhz else None
 
@@ -102,8 +102,8 @@ def temperature_c(root: Path = ROOT) -> float | None:
     """The hottest of the processor's thermal zones, in degrees Celsius."""
     found = []
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        kind = (_read(zone / "type") or "").lower()
-        millidegrees = _number(zone / "temp")
+        kind = (text(zone / "type") or "").lower()
+        millidegrees = number(zone / "temp")
         if millidegrees is not None and any(name in kind for name in _CPU_ZONES):
             found.append(millidegrees / 1e3)
     return max(found) if found else None
@@ -130,7 +130,7 @@ def peak_resident_bytes(root: Path = ROOT) -> int:
     Linux's VmHWM belongs to the program that runs now. `ru_maxrss`, used where there is no VmHWM, also
     counts what the parent held when it forked, so under a large parent it is too high.
     """
-    for line in (_read(root / "proc/self/status") or "").splitlines():
+    for line in (text(root / "proc/self/status") or "").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     import resource
@@ -142,7 +142,7 @@ def peak_resident_bytes(root: Path = ROOT) -> int:
 def _cpu_fields(root: Path) -> dict[str, str]:
     """The first core's lines in /proc/cpuinfo, and the board's lines after the last core."""
     fields: dict[str, str] = {}
-    for line in (_read(root / "proc/cpuinfo") or "").splitlines():
+    for line in (text(root / "proc/cpuinfo") or "").splitlines():
         name, colon, value = line.partition(":")
         if colon:
             fields.setdefault(name.strip(), value.strip())
@@ -151,20 +151,22 @@ def _cpu_fields(root: Path) -> dict[str, str]:
 
 def _cpu_model(root: Path, cpu: dict[str, str]) -> str:
     # Arm kernels mostly name the board and not the core; the device tree ends its strings with a zero byte.
-    board = (_read(root / "proc/device-tree/model") or "").rstrip("\0")
+    board = (text(root / "proc/device-tree/model") or "").rstrip("\0")
     return cpu.get("model name") or cpu.get("Model") or board or platform.processor() or platform.machine()
 
 
-def _read(path: Path) -> str | None:
+def text(path: Path) -> str | None:
+    """What a small file says, without white space around it; None if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
 
 
-def _number(path: Path) -> float | None:
-    text = _read(path)
+def number(path: Path) -> float | None:
+    """The number that a small file holds; None if it cannot be read or is none."""
+    content = text(path)
     try:
-        return None if text is None else float(text)
+        return None if content is None else float(content)
     except ValueError:
         return None

@@ -17,7 +17,7 @@ from typing import TextIO
 
 import numpy as np
 
-from device_bench import sensors, timing
+from device_bench import energy, gpu, sensors, stability, timing
 from device_bench.commands import (
     COMMAND,
     Baseline,
@@ -36,7 +36,7 @@ from device_bench.commands import (
 from device_bench.confinement import apply_limits, bind_cores, leave_network
 from device_bench.errors import MissingExtraError
 from device_bench.prediction import predict_file
-from device_bench.protocol import BenchRequest, Conditions, Failure, FailureKind, Record, TimingPolicy
+from device_bench.protocol import BenchRequest, Conditions, Energy, Failure, FailureKind, Record, TimingPolicy
 from device_bench.runtimes import import_runtime
 from device_bench.runtimes.base import (
     LoadOptions,
@@ -99,12 +99,12 @@ class Worker:
             case Measure(request=request):
                 return self._measure(request)
             case Open(request=request):
-                self._opened = self._load(request)
+                self._opened, notes = self._load(request)
                 steady = timing.warm_up(self._opened.invoke, request.timing, timing.default_clock)
                 return Opened(
                     steady=steady,
                     conditions=self._conditions(request, self._opened),
-                    notes=self._opened.notes,
+                    notes=(*notes, *self._opened.notes),
                 )
             case Round(seconds=seconds):
                 if self._opened is None:
@@ -119,21 +119,27 @@ class Worker:
                 return Written(samples=written)
 
     def _measure(self, request: BenchRequest) -> Readings:
-        model = self._load(request)
+        model, notes = self._load(request)
+        throttled = stability.throttle_count()
         steady = timing.warm_up(model.invoke, request.timing, timing.default_clock)
         warm_peak = sensors.peak_resident_bytes()
         samples = _sample(model, request.timing)
         # The list of samples is ours, not the model's; of a model of microseconds it is a megabyte.
         peak_bytes = max(warm_peak, sensors.peak_resident_bytes() - len(samples) * samples.itemsize)
+        throttled = stability.throttle_count() - throttled
+        if throttled:
+            notes.append(f"the processor was throttled for heat {throttled} time(s) meanwhile: cool it")
         return Readings(
             samples_ns=tuple(samples),
             steady=steady,
             peak_bytes=peak_bytes,
             arena_bytes=model.arena_bytes,
+            device_bytes=None if _on_cpu(request) else gpu.process_bytes(),
+            energy=_energy(model, request),
             conditions=self._conditions(request, model),
             inputs=model.inputs,
             outputs=model.outputs,
-            notes=(*model.notes, *_strange_outputs(model)),
+            notes=(*notes, *model.notes, *_strange_outputs(model)),
         )
 
     def _open(self, request: BenchRequest) -> Model:
@@ -141,10 +147,13 @@ class Worker:
         options = LoadOptions(threads=request.threads, accelerator=request.accelerator)
         return load_checked(self._runtime, request.runtime.value, Path(request.path), options)
 
-    def _load(self, request: BenchRequest) -> Model:
+    def _load(self, request: BenchRequest) -> tuple[Model, list[str]]:
+        """The model with inputs, and what speaks against measuring now."""
+        bind_cores(request.cores)
+        notes = list(stability.before_measuring(request.threads))
         model = self._open(request)
         model.set_inputs(random_inputs(model.inputs, request.seed))
-        return model
+        return model, notes
 
     def _conditions(self, request: BenchRequest, model: Model) -> Conditions:
         placements = model.placements
@@ -180,6 +189,19 @@ def _strange_outputs(model: Model) -> list[str]:
                 "file's weights are whole"
             )
     return found
+
+
+def _on_cpu(request: BenchRequest) -> bool:
+    return request.accelerator.startswith("cpu")
+
+
+def _energy(model: Model, request: BenchRequest) -> Energy | None:
+    """Of one inference, in a pass of its own as long as the sampling was meant to be."""
+    clock = timing.default_clock
+    meter = energy.find_meter(clock()) if _on_cpu(request) else gpu.NvmlMeter()
+    if meter is None or meter.joules(clock()) is None:
+        return None
+    return energy.measure(model.invoke, meter, request.timing.min_seconds, clock)
 
 
 def _sample(model: Model, policy: TimingPolicy) -> array[int]:
