@@ -26,6 +26,12 @@ class Baseline(Record):
     command: Literal["baseline"] = "baseline"
 
 
+class Describe(Record):
+    """Say which library this is and what it can use here. Answer: `Library`."""
+
+    command: Literal["describe"] = "describe"
+
+
 class Measure(Record):
     """Load, warm up and sample. Answer: `Readings`."""
 
@@ -56,7 +62,7 @@ class Predict(Record):
     outputs_path: str
 
 
-Command = Baseline | Measure | Open | Round | Predict
+Command = Baseline | Describe | Measure | Open | Round | Predict
 
 COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="command")])
 
@@ -65,6 +71,13 @@ class Peak(Record):
     """Peak resident bytes of the child so far."""
 
     peak_bytes: int
+
+
+class Library(Record):
+    """A runtime as it is installed. `accelerators`: "cpu" first."""
+
+    version: str
+    accelerators: tuple[str, ...]
 
 
 class Readings(Record):

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from device_bench.commands import (
     Baseline,
+    Describe,
+    Library,
     Measure,
     Open,
     Opened,
@@ -164,10 +166,18 @@ def predict_stored(request: BenchRequest, inputs_path: Path, outputs_path: Path)
     return written if isinstance(written, Failure) else None
 
 
-def read_baseline(runtime: RuntimeName) -> Failure | None:
-    """Read once what a process with this runtime and no model holds, so that no measurement waits for it."""
-    baseline = _baseline_bytes(MODULES[runtime])
-    return baseline if isinstance(baseline, Failure) else None
+def describe(runtime: RuntimeName) -> Library | Failure:
+    """Say which library a runtime is and what it can use here.
+
+    Also reads what a process with it and no model holds, so that no measurement has to wait for that.
+    """
+    module = MODULES[runtime]
+    with Child(module, Limits()) as child:
+        peak = child.ask(Baseline(), Peak)
+        if isinstance(peak, Failure):
+            return peak
+        _BASELINES.setdefault(module, peak.peak_bytes)
+        return child.ask(Describe(), Library)
 
 
 def check_samples(inputs: NDArray[np.float32]) -> None:

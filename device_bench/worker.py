@@ -22,7 +22,9 @@ from device_bench.commands import (
     COMMAND,
     Baseline,
     Command,
+    Describe,
     Job,
+    Library,
     Measure,
     Open,
     Opened,
@@ -96,6 +98,8 @@ class Worker:
             case Baseline():
                 self._runtime.version()
                 return Peak(peak_bytes=sensors.peak_resident_bytes())
+            case Describe():
+                return Library(version=self._runtime.version(), accelerators=self._runtime.accelerators())
             case Measure(request=request):
                 return self._measure(request)
             case Open(request=request):
