@@ -15,6 +15,8 @@ from device_bench.agent.cli import add_commands
 from device_bench.errors import BadInputError, EdgeloopError, unknown_name
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from device_bench.protocol import RuntimeName
 
 with warnings.catch_warnings():
@@ -30,6 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+# As many as Linux knows at most.
+_MOST_CORES = 8192
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -41,21 +46,35 @@ def main() -> None:
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="An .onnx or .tflite file.")],
+    file: Annotated[Path, typer.Argument(help="An .onnx, .tflite or .pt2 file.")],
     runtime: Annotated[
-        str | None, typer.Option(help="onnxruntime or litert. Default: what the file's name tells.")
+        str | None, typer.Option(help="onnxruntime, litert or torch. Default: what the file's name tells.")
     ] = None,
+    accelerator: Annotated[
+        str,
+        typer.Option(help="One that `device-bench info` lists for the runtime, such as cuda or cpu-plain."),
+    ] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads that the runtime may use.")] = 1,
+    cores: Annotated[str, typer.Option(help="Cores to run on, such as 2 or 0,2-3. Default: any.")] = "",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Measure latency and memory of FILE in a fresh process."""
     with _errors_on_screen(debug):
         name = _runtime_of(file, runtime)
+        import pydantic
+
         from device_bench.local import measure
         from device_bench.protocol import BenchRequest, Failure
 
-        outcome = measure(BenchRequest(path=str(file), runtime=name, threads=threads))
+        chosen = parse_cores(cores)
+        try:
+            request = BenchRequest(
+                path=str(file), runtime=name, accelerator=accelerator, threads=threads, cores=chosen
+            )
+        except pydantic.ValidationError as error:
+            raise BadInputError(_first_complaint(error)) from error
+        outcome = measure(request)
         if as_json:
             typer.echo(outcome.model_dump_json(indent=2))
         if isinstance(outcome, Failure):
@@ -69,17 +88,42 @@ def run(
 
 @app.command()
 def info(as_json: AsJson = False, debug: Debug = False) -> None:
-    """Say what this machine is."""
+    """Say what this machine is, which runtimes and accelerators it has, and what would make it steadier."""
     with _errors_on_screen(debug):
-        from device_bench.sensors import device_info
+        from device_bench.host import host_info
 
-        device = device_info()
+        found = host_info()
         if as_json:
-            typer.echo(device.model_dump_json(indent=2))
+            typer.echo(found.model_dump_json(indent=2))
         else:
-            from device_bench.screen import show_device
+            from device_bench.screen import show_host
 
-            show_device(device)
+            show_host(found)
+
+
+def parse_cores(text: str) -> tuple[int, ...]:
+    """The numbers in a list such as "0,2-3"; "" is none.
+
+    Raises:
+        BadInputError: it is no such list.
+    """
+    found: list[int] = []
+    for part in filter(None, text.replace(" ", "").split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise BadInputError(f"cores must be numbers and ranges such as 0,2-3; got {text!r}")
+        cores = range(int(first), int(last or first) + 1)
+        if len(cores) == 0 or cores[-1] >= _MOST_CORES:
+            raise BadInputError(
+                f"a range of cores must rise and stay below {_MOST_CORES}; got {part!r} in {text!r}"
+            )
+        found += cores
+    return tuple(sorted(set(found)))
+
+
+def _first_complaint(error: ValidationError) -> str:
+    complaint = error.errors()[0]
+    return f"{complaint['loc'][-1]}: {complaint['msg']}; got {complaint['input']!r}"
 
 
 def _runtime_of(file: Path, given: str | None) -> RuntimeName:

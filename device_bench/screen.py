@@ -1,11 +1,13 @@
-"""Shows a measurement or a device as a table in the terminal."""
+"""Shows a measurement or a machine as a table in the terminal."""
 
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from device_bench.protocol import Conditions, DeviceInfo, Measurement
+from device_bench.host import HostInfo
+from device_bench.protocol import Conditions, Measurement
 
 _ABSENT = "not told"
 
@@ -22,6 +24,11 @@ def show_measurement(title: str, measurement: Measurement, console: Console | No
     table.add_row("peak memory", _size(memory.peak_bytes))
     table.add_row("arena", _ABSENT if memory.arena_bytes is None else _size(memory.arena_bytes))
     table.add_row("file", _size(memory.file_bytes))
+    if memory.device_bytes is not None:
+        table.add_row("device memory", _size(memory.device_bytes))
+    if measurement.energy is not None:
+        energy = measurement.energy
+        table.add_row("energy", f"{energy.mean_mj:.4g} mJ an inference, by {energy.source}")
     for name, value in _condition_rows(measurement.conditions):
         table.add_row(name, value)
     console.print(table)
@@ -29,9 +36,10 @@ def show_measurement(title: str, measurement: Measurement, console: Console | No
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
 
 
-def show_device(device: DeviceInfo, console: Console | None = None) -> None:
-    """Print what a machine is."""
+def show_host(host: HostInfo, console: Console | None = None) -> None:
+    """Print what a machine is, what it can run, and the advice about it."""
     console = console or Console()
+    device = host.device
     table = _table(device.hostname)
     table.add_row("processor", f"{device.cpu_model}, {device.cpu_count} cores")
     table.add_row(
@@ -39,7 +47,18 @@ def show_device(device: DeviceInfo, console: Console | None = None) -> None:
     )
     table.add_row("memory", _size(device.memory_bytes))
     table.add_row("instructions", " ".join(device.isa) or _ABSENT)
+    table.add_row("governor", host.governor or _ABSENT)
+    table.add_row("frequency", _reading(host.frequency_mhz, "MHz"))
+    table.add_row("temperature", _reading(host.temperature_c, "°C"))
+    table.add_row("load", _reading(host.load_1m, ""))
+    for runtime in host.runtimes:
+        if runtime.version is None:
+            table.add_row(runtime.runtime.value, escape(runtime.note))
+        else:
+            table.add_row(runtime.runtime.value, f"{runtime.version} on {', '.join(runtime.accelerators)}")
     console.print(table)
+    for note in host.advice:
+        console.print(f"advice: {note}", style="yellow", markup=False, highlight=False)
 
 
 def _table(title: str) -> Table:
@@ -62,7 +81,8 @@ def _condition_rows(conditions: Conditions) -> list[tuple[str, str]]:
     rows = [
         (
             "runtime",
-            f"{conditions.runtime.value} {conditions.runtime_version}, {conditions.threads} thread(s)",
+            f"{conditions.runtime.value} {conditions.runtime_version} on {conditions.accelerator}, "
+            f"{conditions.threads} thread(s)",
         ),
         ("processor", conditions.device.cpu_model),
         ("instructions", " ".join(conditions.device.isa) or _ABSENT),
@@ -71,6 +91,14 @@ def _condition_rows(conditions: Conditions) -> list[tuple[str, str]]:
         ("temperature", _reading(conditions.temperature_c, "°C")),
         ("load", _reading(conditions.load_1m, "")),
     ]
+    if conditions.affinity:
+        rows.append(("cores", " ".join(map(str, conditions.affinity))))
+    isolated = {
+        True: "away",
+        False: "within reach: the system does not let it be taken away",
+        None: "allowed",
+    }
+    rows.append(("network", isolated[conditions.network_isolated]))
     if conditions.delegated_operators is not None and conditions.undelegated_operators is not None:
         counts = f"{conditions.delegated_operators} delegated, {conditions.undelegated_operators} not"
         rows.append(("operators", counts))

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from bench_cases import QUICK
 
-from device_bench import local
-from device_bench.cli import app
-from device_bench.protocol import BenchRequest, DeviceInfo, Measurement
+from device_bench import host, local, sensors, stability
+from device_bench.cli import app, parse_cores
+from device_bench.commands import Library
+from device_bench.host import HostInfo
+from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, RuntimeName
 
 Invoke = Callable[..., Any]
 
@@ -63,9 +65,13 @@ def test_a_failure_is_json_and_exit_code_3(invoke: Invoke, tmp_path: Path) -> No
     ("arguments", "words"),
     [
         (["run", "absent.onnx"], "no file 'absent.onnx'"),
-        (["run", "model.pth"], ".onnx, .tflite"),
+        (["run", "model.pth"], ".onnx, .tflite, .pt2"),
         (["run", "model.onnx", "--runtime", "litter"], "did you mean litert"),
         (["run", "model.onnx", "--threads", "0"], "x>=1"),
+        (["run", "model.onnx", "--cores", "one"], "such as 0,2-3"),
+        (["run", "model.onnx", "--cores", "3-1"], "must rise"),
+        (["run", "model.onnx", "--cores", "0-99999999999"], "below 8192"),
+        (["run", "model.onnx", "--accelerator", "CUDA!"], "accelerator: String should match pattern"),
         (["rum"], "rum"),
     ],
 )
@@ -82,10 +88,48 @@ def test_debug_lets_the_error_through(invoke: Invoke) -> None:
     assert "no file" in str(done.exception)
 
 
-def test_info(invoke: Invoke) -> None:
-    assert "processor" in invoke("info").stdout
-    device = DeviceInfo.model_validate_json(invoke("info", "--json").stdout)
-    assert device.cpu_count >= 1
+def test_info_names_runtimes_and_what_they_can_use(invoke: Invoke) -> None:
+    found = HostInfo.model_validate_json(invoke("info", "--json").stdout)
+    assert found.device.cpu_count >= 1
+    assert {runtime.runtime for runtime in found.runtimes} == set(RuntimeName)
+    litert = next(each for each in found.runtimes if each.runtime is RuntimeName.LITERT)
+    assert litert.version and litert.accelerators[:2] == ("cpu", "cpu-plain")
+
+
+def test_info_on_the_screen(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "describe", _onnxruntime_alone)
+    monkeypatch.setattr(stability, "advice", lambda: ("governor is powersave: set performance",))
+    printed = " ".join(invoke("info").stdout.split())
+    for words in ("processor", "1.31.1 on cpu, cuda", "edgeloop[litert]", "advice: governor is powersave"):
+        assert words in printed
+
+
+def _onnxruntime_alone(name: RuntimeName) -> Library | Failure:
+    if name is RuntimeName.ONNXRUNTIME:
+        return Library(version="1.31.1", accelerators=("cpu", "cuda"))
+    return Failure(kind=FailureKind.RUNTIME_MISSING, message=f'pip install "edgeloop[{name.value}]"')
+
+
+def test_accelerator_and_cores(invoke: Invoke, tflite_folder: Path) -> None:
+    core = str(min(sensors.affinity() or (0,)))
+    done = invoke(
+        "run", str(tflite_folder / "float.tflite"), "--json", "--accelerator", "cpu-plain", "--cores", core
+    )
+    found = Measurement.model_validate_json(done.stdout)
+    assert found.conditions.accelerator == "cpu-plain"
+    assert found.conditions.delegated_operators == 0
+    assert found.conditions.affinity == (int(core),)
+
+
+def test_an_accelerator_that_is_not_there_is_exit_code_3(invoke: Invoke, onnx_file: Path) -> None:
+    done = invoke("run", str(onnx_file), "--accelerator", "abacus")
+    assert done.exit_code == 3
+    assert "there is: cpu" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "cores"), [("", ()), ("3", (3,)), ("0, 2-4,2", (0, 2, 3, 4))])
+def test_a_list_of_cores(text: str, cores: tuple[int, ...]) -> None:
+    assert parse_cores(text) == cores
 
 
 def loaded_after(statement: str) -> set[str]:
