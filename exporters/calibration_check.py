@@ -1,4 +1,4 @@
-"""Compressed models of the zoo, by plans at random: they judge a latency model, which never learns from them."""
+"""Compressed models of the zoo, by plans at random: they judge a latency model and teach it nothing."""
 
 from __future__ import annotations
 

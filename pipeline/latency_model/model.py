@@ -7,8 +7,8 @@ No runtime has to tell what a single operator takes. The latency of net i is tak
 where b is a sum of `cost_terms` times costs that are at least 0, one set of costs for each group of
 operators, and g are boosted regression trees (Friedman, "Greedy function approximation", 2001) on
 `shape_features`. b is fitted first, by non-negative least squares on relative errors with weights that go
-down where an error is large (Lawson and Hanson 1974, chapter 23; Holland and Welsch 1977, Cauchy weights). Then
-each tree is fitted to log(y_i / ŷ_i), an operator weighing as much as its share of ŷ_i.
+down where an error is large (Lawson and Hanson 1974, chapter 23; Holland and Welsch 1977, Cauchy weights).
+Then each tree is fitted to log(y_i / ŷ_i), an operator weighing as much as its share of ŷ_i.
 That a sum of kernels predicts a network well is nn-Meter's finding (Zhang et al., MobiSys 2021).
 """
 
