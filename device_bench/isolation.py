@@ -243,8 +243,13 @@ class Child:
 
     def _last_words(self) -> str:
         self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, self._errors.tell() - _LAST_WORDS_BYTES))
-        words = " ".join(self._errors.read().decode(errors="replace").split())
+        start = max(0, self._errors.tell() - _LAST_WORDS_BYTES)
+        self._errors.seek(start)
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        if start > 0 and len(lines) > 1:
+            del lines[0]  # it is cut
+        # ONNX Runtime is made to log at the level "info"; such lines are no last words.
+        words = " ".join(" ".join(line for line in lines if "[I:onnxruntime" not in line).split())
         return f"; it last wrote: {words}" if words else ""
 
 

@@ -22,6 +22,7 @@ from device_bench.runtimes.base import (
     is_want_of_memory,
     placements_of,
 )
+from device_bench.runtimes.onnxruntime_arena import ArenaLog
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -44,6 +45,7 @@ _CPU = "CPUExecutionProvider"
 _ELSEWHERE = ("AzureExecutionProvider",)
 
 # ONNX Runtime's severities: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal. Errors reach us as exceptions.
+_INFO = 1
 _FATAL_ONLY = 4
 
 
@@ -78,8 +80,9 @@ def _providers() -> dict[str, str]:
 class OnnxModel:
     """An ONNX file in a session. Built by `load`."""
 
-    def __init__(self, session: Any, accelerator: str = "cpu") -> None:
+    def __init__(self, session: Any, accelerator: str = "cpu", arena: ArenaLog | None = None) -> None:
         self._session = session
+        self._arena = arena
         self._accelerator = accelerator
         self._output_names = [output.name for output in session.get_outputs()]
         self._feeds: dict[str, Array] = {}
@@ -97,8 +100,8 @@ class OnnxModel:
 
     @property
     def arena_bytes(self) -> int | None:
-        """None: the Python API does not tell what the arena planned."""
-        return None
+        """What the CPU's arena took from the system; None outside of a measuring process."""
+        return None if self._arena is None else self._arena.total_bytes()
 
     @property
     def placements(self) -> tuple[Placement, ...]:
@@ -139,7 +142,10 @@ def load(path: Path, options: LoadOptions) -> OnnxModel:
         MemoryError: no room to load it.
     """
     library = _library()
-    library.set_default_logger_severity(_FATAL_ONLY)
+    # Other providers log more than their arenas' growth, and some of it while a model runs.
+    arena = ArenaLog() if options.accelerator == "cpu" else None
+    telling = arena is not None and arena.readable
+    library.set_default_logger_severity(_INFO if telling else _FATAL_ONLY)
     settings = library.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
@@ -155,7 +161,7 @@ def load(path: Path, options: LoadOptions) -> OnnxModel:
         raise
     except Exception as error:  # the binding's exceptions share no base but Exception
         raise _failure(error) from error
-    model = OnnxModel(session, options.accelerator)
+    model = OnnxModel(session, options.accelerator, arena)
     if provider != _CPU:
         _check_used(model, session, provider)
     return model

@@ -77,6 +77,10 @@ def load(path: Path, options: LoadOptions) -> FaultyModel:
         case "abort":
             print("libfaulty: assertion failed", file=sys.stderr, flush=True)  # noqa: T201
             os.abort()
+        case "chatter":
+            line = "2026-01-01 [I:onnxruntime:Default, bfc_arena.cc:281 Reserve] Reserving memory: 64"
+            print(f"{line}\n" * 50 + f"libfaulty: the end\n{line}", file=sys.stderr, flush=True)  # noqa: T201
+            os.abort()
         case "bad_alloc":
             print("what(): std::bad_alloc", file=sys.stderr, flush=True)  # noqa: T201
             os.abort()

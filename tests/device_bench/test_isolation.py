@@ -52,6 +52,12 @@ def test_a_broken_run_is_a_typed_failure(faulty: Make, behaviour: str, kind: Fai
     assert (found.kind, words in found.message) == (kind, True), found.message
 
 
+def test_last_words_are_not_those_that_only_inform(faulty: Make) -> None:
+    found = measure(faulty("chatter"))
+    assert isinstance(found, Failure) and found.kind is FailureKind.CRASHED
+    assert found.message.endswith("it last wrote: libfaulty: the end")
+
+
 def test_a_hang_ends_at_the_wall_limit(faulty: Make) -> None:
     found = measure(faulty("hang", wall_seconds=1.5))
     assert isinstance(found, Failure)
