@@ -17,16 +17,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from device_bench.agent.about import Board
 from device_bench.agent.artifacts import ArtifactStore
-from device_bench.agent.execution import LocalRunner
 from device_bench.agent.jobs import JobQueue
+from device_bench.agent.memory import give_back_memory
 from device_bench.agent.middleware import Guard
 from device_bench.agent.refusals import Refused
 from device_bench.agent.routes import router
 from device_bench.agent.settings import AgentLimits
 from device_bench.agent.tokens import Tokens
 from device_bench.errors import EdgeloopError
-from device_bench.wire import JOB, RuntimeInfo
+from device_bench.wire import JOB
 
 _LOG = logging.getLogger("device_bench.agent")
 _REFERENCE = "#/components/schemas/{model}"
@@ -42,8 +43,7 @@ class Agent:
     tokens: Tokens
     store: ArtifactStore
     queue: JobQueue
-    runner: LocalRunner
-    runtimes: tuple[RuntimeInfo, ...]
+    board: Board
 
 
 def create_app(agent: Agent) -> FastAPI:
@@ -51,8 +51,7 @@ def create_app(agent: Agent) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        installed = [runtime.runtime for runtime in agent.runtimes if runtime.version is not None]
-        serving = asyncio.create_task(agent.queue.serve(lambda: agent.runner.read_baselines(installed)))
+        serving = asyncio.create_task(agent.queue.serve(agent.board.chores(), give_back_memory))
         serving.add_done_callback(_end_with)
         try:
             yield

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from device_bench.agent.artifacts import ArtifactStore, hash_of
@@ -14,7 +13,7 @@ from device_bench.agent.refusals import Refused
 from device_bench.agent.settings import AgentLimits
 from device_bench.errors import EdgeloopError
 from device_bench.isolation import Stop, stopped_by
-from device_bench.protocol import BenchRequest, Failure, FailureKind, Limits, RuntimeName, TimingPolicy
+from device_bench.protocol import BenchRequest, Failure, FailureKind, Limits, TimingPolicy
 from device_bench.runtimes import SUFFIXES
 from device_bench.wire import (
     CompareJob,
@@ -26,8 +25,6 @@ from device_bench.wire import (
     ProfileJob,
     RemoteRequest,
 )
-
-_LOG = logging.getLogger("device_bench.agent")
 
 _ENDINGS = {runtime: suffix for suffix, runtime in SUFFIXES.items()}
 _SHORT_HASH = 12
@@ -103,15 +100,6 @@ class LocalRunner:
             return Failure(kind=FailureKind.RUNTIME_ERROR, message=f"the outputs: {refused.message}")
         finally:
             made.unlink(missing_ok=True)
-
-    def read_baselines(self, runtimes: Iterable[RuntimeName]) -> None:
-        """Read ahead what each runtime holds without a model, so that no client waits for it."""
-        from device_bench import local
-
-        for runtime in runtimes:
-            failure = local.read_baseline(runtime)
-            if failure is not None:
-                _LOG.warning("%s does not start: %s", runtime.value, failure.message)
 
     def _run(self, job: Job, folder: Path) -> Outcome:
         # numpy comes with it, which an agent that only waits does not need.

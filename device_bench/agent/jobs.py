@@ -6,24 +6,30 @@ Everything here runs on the event loop's thread; only the measuring itself runs 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for_all
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
+from device_bench.agent.estimates import expected_seconds
 from device_bench.agent.ledger import Entry, Ledger, digest_of
 from device_bench.agent.refusals import Refused
 from device_bench.agent.settings import AgentLimits
 from device_bench.isolation import Stop
 from device_bench.protocol import Failure, FailureKind
-from device_bench.wire import CompareJob, Job, JobState, JobStatus, MeasureJob, Outcome
+from device_bench.wire import Job, JobState, JobStatus, Outcome
 
 _LOG = logging.getLogger("device_bench.agent")
 
-# What a measurement takes beside warming up and sampling, and what a job takes whose length nobody told.
-_START_SECONDS = 0.5
-_UNKNOWN_SECONDS = 5.0
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+# What is freed within this time of the last job's end is likely to be needed again.
+_TIDY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 60.0
 
 STOPPING = Failure(
@@ -87,6 +93,7 @@ class JobQueue:
         self._clock = clock
         self._open: dict[str, _Open] = {}  # in order of arrival; the running one is among them
         self._running: _Open | None = None
+        self._chore: Stop | None = None
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -105,7 +112,8 @@ class JobQueue:
         """
         digest = digest_of(job)
         if job_id in self._ledger:
-            if self._ledger.digest(job_id) != digest:
+            # None: its file was damaged, and whoever asks again learns that the restart ended it.
+            if self._ledger.digest(job_id) not in (digest, None):
                 raise Refused(409, "id_taken", f"another job has the id {job_id}; take a fresh one")
             return self.status(job_id)
         if self._closed:
@@ -124,6 +132,8 @@ class JobQueue:
             self._runner.release(job)
             raise
         self._open[job_id] = _Open(entry, job, asked_at=self._clock())
+        if self._chore is not None:
+            self._chore.say(_cancelled("a client's job goes first"))
         self._changed.set()
         return self.status(job_id)
 
@@ -196,27 +206,43 @@ class JobQueue:
 
         Not when the next place is free: all who are refused would come back for that one place.
         """
-        left = sum(_expected_seconds(found.job) for found in self._open.values()) / 2
+        left = sum(expected_seconds(found.job) for found in self._open.values()) / 2
         return min(max(1.0, left), _LONGEST_RETRY_SECONDS)
 
-    async def serve(self, prepare: Callable[[], None]) -> None:
+    async def serve(self, chores: Sequence[Callable[[Stop], bool]], tidy: Callable[[], None]) -> None:
         """Carry jobs out one after the other, until cancelled.
 
         Args:
-            prepare: runs before the first job, where jobs run.
+            chores: done where jobs are done, while none is here. One that a job interrupts returns False, and
+                is begun anew later.
+            tidy: called there after the last job or chore.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="measuring") as pool:
-            keeper = asyncio.create_task(self._keep_leases())
-            try:
-                await asyncio.get_running_loop().run_in_executor(pool, prepare)
-                while True:
-                    self._changed.clear()
-                    if self._open:
-                        await self._carry_out(next(iter(self._open.values())), pool)
-                    else:
-                        await self._changed.wait()
-            finally:
-                keeper.cancel()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_leases())
+                await self._work(pool, deque(chores), tidy)
+
+    async def _work(
+        self, pool: ThreadPoolExecutor, chores: deque[Callable[[Stop], bool]], tidy: Callable[[], None]
+    ) -> None:
+        untidy = False
+        while True:
+            self._changed.clear()
+            if self._open:
+                await self._carry_out(next(iter(self._open.values())), pool)
+                untidy = True
+            elif chores:
+                if await self._do(chores[0], pool):
+                    chores.popleft()
+                untidy = True
+            elif untidy:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), _TIDY_SECONDS)
+                    continue
+                await asyncio.wrap_future(pool.submit(tidy))
+                untidy = False
+            else:
+                await self._changed.wait()
 
     def close(self) -> None:
         """End every job because the agent stops, and take no more."""
@@ -229,17 +255,25 @@ class JobQueue:
         while self._open:
             await asyncio.wait([found.ended for found in self._open.values()])
 
+    async def _do(self, chore: Callable[[Stop], bool], pool: ThreadPoolExecutor) -> bool:
+        """Do a chore; whether it needs not be done again."""
+        with Stop() as stop:
+            self._chore = stop
+            try:
+                return await _elsewhere(pool, stop, chore, stop)
+            except Exception:
+                _LOG.exception("a chore failed")
+                return True
+            finally:
+                self._chore = None
+
     async def _carry_out(self, found: _Open, pool: ThreadPoolExecutor) -> None:
         with Stop() as stop:
             self._running, found.started_at, found.stop = found, self._clock(), stop
             try:
-                loop = asyncio.get_running_loop()
-                made = await loop.run_in_executor(pool, self._runner.run, found.job, stop)
+                made = await _elsewhere(pool, stop, self._runner.run, found.job, stop)
                 # A job that was stopped on its last step is stopped: its client was told so.
                 outcome = stop.failure or self._runner.finish(made)
-            except asyncio.CancelledError:
-                stop.say(STOPPING)
-                raise
             except Exception as error:
                 _LOG.exception("job %s broke the agent's own code", found.entry.id)
                 message = f"the agent failed: {type(error).__name__}; its log tells more"
@@ -273,18 +307,18 @@ class JobQueue:
             self.expire()
 
 
+async def _elsewhere(
+    pool: ThreadPoolExecutor, stop: Stop, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
+) -> Result:
+    """Call in the pool's thread; it has ended when this ends, even if that is by being cancelled."""
+    future = pool.submit(call, *args, **kwargs)
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        stop.say(STOPPING)
+        wait_for_all([future])
+        raise
+
+
 def _cancelled(why: str) -> Failure:
     return Failure(kind=FailureKind.CANCELLED, message=f"the job was cancelled: {why}")
-
-
-def _expected_seconds(job: Job) -> float:
-    """About how long a job will take, from what it asks for."""
-    match job:
-        case MeasureJob(request=request):
-            timing = request.timing
-            return _START_SECONDS + timing.warmup_seconds + min(timing.min_seconds, timing.max_seconds)
-        case CompareJob(first=first, second=second, rounds=rounds):
-            warm = first.timing.warmup_seconds + second.timing.warmup_seconds
-            return 2 * _START_SECONDS + warm + 2 * rounds.count * rounds.seconds
-        case _:
-            return _UNKNOWN_SECONDS

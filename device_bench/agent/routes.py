@@ -11,7 +11,6 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response, StreamingResponse
 
-from device_bench.agent.about import agent_info
 from device_bench.agent.artifacts import Upload
 from device_bench.agent.refusals import Refused
 from device_bench.wire import JOB, AgentInfo, Job, JobStatus, Refusal, Scope
@@ -128,7 +127,7 @@ async def health() -> Health:
 async def info(request: Request) -> AgentInfo:
     """What the board is, and how it fares now."""
     agent = agent_of(request)
-    return agent_info(agent.limits, agent.runtimes, agent.queue.waiting)
+    return agent.board.info(agent.limits, agent.queue.waiting)
 
 
 @router.head(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
-from device_bench.agent.about import runtimes
+from device_bench.agent.about import Board
 from device_bench.agent.app import Agent, create_app
 from device_bench.agent.artifacts import ArtifactStore
 from device_bench.agent.certificate import check_pair, fingerprint
@@ -34,6 +34,7 @@ _LOG = logging.getLogger("device_bench.agent")
 _KEEP_ALIVE_SECONDS = 75
 # Enough for a killed child to be reaped and for the last answers to leave.
 _GRACE_SECONDS = 10
+_GOODBYE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def build_agent(state: StateFolder, limits: AgentLimits) -> Agent:
     tokens = Tokens(state.tokens, time.time)
     tokens.list()
     queue = JobQueue(ledger, runner, limits, time.monotonic)
-    return Agent(limits=limits, tokens=tokens, store=store, queue=queue, runner=runner, runtimes=runtimes())
+    return Agent(limits=limits, tokens=tokens, store=store, queue=queue, board=Board())
 
 
 def serve(state: StateFolder, place: Place, limits: AgentLimits) -> None:
@@ -120,7 +121,18 @@ class _Server(uvicorn.Server):
         """Stop gracefully."""
         self._agent.queue.close()
         await self._agent.queue.idle()
-        await super().shutdown(sockets)
+        hanging_up = asyncio.create_task(self._hang_up())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            hanging_up.cancel()
+
+    async def _hang_up(self) -> None:
+        """Do not wait for idle clients to say goodbye: TLS would, for half a minute."""
+        await asyncio.sleep(_GOODBYE_SECONDS)
+        for connection in list(self.server_state.connections):
+            if connection.transport.is_closing():
+                connection.transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
