@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from device_bench.connection import AgentAddress, Connection, FileBody, JsonBody, Means, Patience
-from device_bench.errors import BadInputError, RefusedError, RunError, UnreachableError
+from device_bench.errors import RefusedError, RunError, UnreachableError
 from device_bench.local import check_file, check_samples, store_samples
 from device_bench.protocol import (
     BenchRequest,
@@ -209,12 +209,7 @@ class AgentBench:
             return
         path, size = files.paths[sha256], files.sizes[sha256]
         self.means.tell(f"uploading {path.name}, {size / 2**20:.2f} MiB")
-        try:
-            connection.send("PUT", place, FileBody(path, size))
-        except httpx.LocalProtocolError as error:
-            raise BadInputError(
-                f"{path} changed while it was uploaded; try again when it is whole"
-            ) from error
+        connection.send("PUT", place, FileBody(path, size))
 
     def _follow(self, connection: Connection, path: str, status: JobStatus) -> Outcome:
         seconds = min(_FIRST_POLL_SECONDS, self.patience.poll_seconds)

@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 import httpx
 from pydantic import Field, ValidationError
 
-from device_bench.errors import RefusedError, UnreachableError
+from device_bench.errors import BadInputError, RefusedError, UnreachableError
 from device_bench.pinned import distrust, pinned_context
 from device_bench.protocol import Record
 from device_bench.wire import Refusal
@@ -77,10 +77,18 @@ class FileBody(NamedTuple):
         return {"Content-Type": "application/octet-stream", "Content-Length": str(self.size)}
 
     def pieces(self) -> Iterator[bytes]:
-        """The file as it is now."""
+        """The file as it is now.
+
+        Raises:
+            BadInputError: it is shorter than it was; one that is longer, or another, has another hash.
+        """
+        left = self.size
         with self.path.open("rb") as file:
-            while piece := file.read(_CHUNK_BYTES):
+            while left and (piece := file.read(min(left, _CHUNK_BYTES))):
+                left -= len(piece)
                 yield piece
+        if left:
+            raise BadInputError(f"{self.path} changed while it was uploaded; wait until it is whole")
 
 
 @dataclass(frozen=True)
@@ -211,8 +219,6 @@ class Connection:
         while True:
             try:
                 response = attempt()
-            except httpx.LocalProtocolError:
-                raise  # our own mistake, which the next attempt would make again
             except httpx.TransportError as error:
                 untrusted = distrust(self._url, error)
                 if untrusted is not None:

@@ -14,7 +14,7 @@ from device_bench.protocol import BenchRequest, Comparison, Failure, Measurement
 from device_bench.runtimes import SUFFIXES
 from flows.bench_tables import show_comparisons, show_outcomes
 from flows.waiting import Waiting
-from pipeline.target import Target, find_targets, known_targets, target_beside
+from pipeline.target import Target, device_of, find_targets, known_targets, target_beside
 from pipeline.target_bench import bench_for
 from pipeline.target_book import LOCAL
 
@@ -71,7 +71,7 @@ def bench_artifact(order: BenchOrder, *, as_json: bool) -> int:
 
 @dataclass(frozen=True)
 class _Found:
-    """Outcomes by the name of the target: of each file, and of the comparison."""
+    """Outcomes by the name of the target: of each file by its own, of the comparison by the first file's."""
 
     measured: list[Outcomes]
     compared: dict[str, Comparison | Failure]
@@ -99,18 +99,17 @@ def _table_as_json(table: Mapping[str, Record]) -> str:
 
 def _bench_on(place: tuple[Target, ...], order: BenchOrder, found: _Found, waiting: Waiting) -> None:
     """Measure every file on one device, each by its target there, and compare two."""
-    name = place[0].name
     bench = bench_for(place[0], waiting.tell)
     requests = [_request(file, user) for file, user in zip(order.files, place, strict=True)]
     failure: Failure | None = None
-    for file, request, outcomes in zip(order.files, requests, found.measured, strict=True):
-        waiting.begin(f"{file.name} on {name}")
-        outcome = outcomes[name] = bench.measure(request)
+    for user, request, outcomes in zip(place, requests, found.measured, strict=True):
+        waiting.begin(f"{Path(request.path).name} on {user.name}")
+        outcome = outcomes[user.name] = bench.measure(request)
         failure = outcome if isinstance(outcome, Failure) else failure
     if order.other is not None:
-        waiting.begin(f"{order.artifact.name} against {order.other.name} on {name}")
+        waiting.begin(f"{order.artifact.name} against {order.other.name} on {device_of(place[0])}")
         first, second = requests
-        found.compared[name] = failure or bench.compare(first, second)
+        found.compared[place[0].name] = failure or bench.compare(first, second)
 
 
 def _request(file: Path, target: Target) -> BenchRequest:

@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from device_bench import stability
 from device_bench.bench import Bench, LocalBench
 from device_bench.client import Reach
 from device_bench.errors import EdgeloopError, UntrustedAgentError
 from device_bench.known_models import KNOWN_MODELS, check_known
+from device_bench.local import describe
 from device_bench.pinned import days_left
+from device_bench.protocol import Failure, RuntimeName
 from device_bench.wire import AgentInfo, RuntimeInfo
 from flows.targets import device_from, known_device
 from flows.waiting import Waiting
@@ -74,9 +77,16 @@ def _findings(device: Device, waiting: Waiting) -> Iterator[Finding]:
 
 
 def _local_findings(waiting: Waiting) -> Iterator[Finding]:
-    from device_bench.agent.about import runtimes
+    for advice in stability.advice():
+        yield Finding("advice", advice, None)
+    yield from _runtime_findings(LocalBench(), tuple(map(_runtime_here, RuntimeName)), waiting)
 
-    yield from _runtime_findings(LocalBench(), runtimes(), waiting)
+
+def _runtime_here(name: RuntimeName) -> RuntimeInfo:
+    found = describe(name)
+    if isinstance(found, Failure):
+        return RuntimeInfo(runtime=name, version=None, note=found.message)
+    return RuntimeInfo(runtime=name, version=found.version, accelerators=found.accelerators)
 
 
 def _validity(days: float) -> Finding:
