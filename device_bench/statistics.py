@@ -30,12 +30,20 @@ _OUTLIER_SCORE = 10.0
 _OUTLIER_SHARE = 0.02
 
 
+# The ratio of medians is given up only where this interval (in percentiles) of the ratio of means excludes
+# it, and it lies further off than that; with fewer rounds there is no such interval.
+_DISPROOF = (0.05, 99.95)
+_DISPROOF_APART = 0.01
+_FEWEST_TO_DISPROVE = 6
+
+
 class Ratio(NamedTuple):
-    """A ratio with its 95 % interval."""
+    """A ratio with its 95 % interval. `of_means`: of mean times, since something took turns with the runs."""
 
     ratio: float
     low: float
     high: float
+    of_means: bool = False
 
 
 def latency(samples_ns: Sequence[int], seed: int = 0) -> Latency:
@@ -91,12 +99,18 @@ def _rank(uniform: NDArray[np.float64], n: int) -> NDArray[np.int64]:
 
 
 def ratio_of_rounds(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]], seed: int = 0) -> Ratio:
-    """The speed of two artifacts from interleaved rounds, as a ratio of medians.
+    """The speed of two artifacts from interleaved rounds.
 
     Each round gives median(first) / median(second); the ratio is the median over rounds. Both halves of a
     round ran next to each other, so a drift of the machine cancels. The interval resamples rounds, not
     samples: samples of one round depend on each other, and rounds are the highest level that was repeated
     (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable time", section 9).
+
+    Where another process takes turns with the runs, a run lasts its own time plus a whole number of the
+    scheduler's slices: medians then jump by a slice, to another ratio altogether. Mean times stay in
+    proportion, and are noisier on a quiet machine. So the two are compared as in Hausman (1978,
+    "Specification tests in econometrics"): the precise estimate holds unless the one that is right in both
+    cases excludes it; then mean(first) / mean(second) of each round is used instead.
 
     Args:
         first: per round the durations of the first artifact, in ns.
@@ -105,12 +119,20 @@ def ratio_of_rounds(first: Sequence[Sequence[int]], second: Sequence[Sequence[in
     Returns:
         The ratio, above 1 where the second is faster, with its 95 % interval.
     """
-    pairs = zip(first, second, strict=True)
-    ratios = np.array([np.median(a) / np.median(b) for a, b in pairs], dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, ratios.size, size=(_RESAMPLES, ratios.size))
-    low, high = np.percentile(np.median(ratios[drawn], axis=1), _INTERVAL)
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    pairs = list(zip(first, second, strict=True))
+    by_medians = np.array([np.median(a) / np.median(b) for a, b in pairs], dtype=np.float64)
+    by_means = np.array([np.mean(a) / np.mean(b) for a, b in pairs], dtype=np.float64)
+    drawn = np.random.default_rng(seed).integers(0, len(pairs), size=(_RESAMPLES, len(pairs)))
+    precise, safe = float(np.median(by_medians)), float(np.median(by_means))
+    lowest, highest = np.percentile(np.median(by_means[drawn], axis=1), _DISPROOF)
+    of_means = (
+        len(pairs) >= _FEWEST_TO_DISPROVE
+        and not lowest <= precise <= highest
+        and abs(precise - safe) > _DISPROOF_APART * safe
+    )
+    chosen = by_means if of_means else by_medians
+    low, high = np.percentile(np.median(chosen[drawn], axis=1), _INTERVAL)
+    return Ratio(safe if of_means else precise, float(low), float(high), of_means)
 
 
 def drift_note(samples_ns: Sequence[int]) -> str | None:
