@@ -2,8 +2,8 @@
 
     python benchmarks/busy.py [--repeats 5] [--rounds 12] [--seconds 0.25] [--models FOLDER] [--json]
 
-A is a stack of convolutions and B the same a third narrower, in both runtimes, small (about 0.4 ms) and large
-(about 20 ms). "beside": the load runs on one core and the bench wherever the system puts it. "shared": bench
+A is a stack of convolutions and B the same a third narrower, in both runtimes: small (about 0.4 ms), as long as
+a scheduler's slice (about 3 ms) and large (about 20 ms). "beside": the load runs on one core and the bench wherever the system puts it. "shared": bench
 and load are bound to the same core, the worst that can happen. The spread is (largest − smallest) / median of
 the repeats' ratios.
 """
@@ -31,6 +31,7 @@ from device_bench.runtimes import SUFFIXES
 LIMIT = 0.05
 PAIRS = (
     (Grade(side=48, width=48, layers=5), Grade(side=48, width=32, layers=5)),
+    (Grade(side=80, width=80, layers=5), Grade(side=80, width=56, layers=5)),
     (Grade(side=128, width=96, layers=7), Grade(side=128, width=64, layers=7)),
 )
 
