@@ -3,8 +3,8 @@
     python benchmarks/agent.py [--repeats 15] [--idle 60] [--json]
 
 At rest: resident memory and processor time of `device-bench serve` over a minute, before its first job and
-after some. On top: the whole of `AgentBench.measure` for a file of 1 MB that the agent has never seen, over TLS
-on loopback, asked for a single sample and no warm-up, so that what remains is what is not measuring:
+after some. On top: the whole of `AgentBench.measure` for a file of 1 MB that the agent has never seen, over
+TLS on loopback, asked for a single sample and no warm-up, so that what remains is what is not measuring:
 connection, upload, hashing, the start of the child, import of the runtime, loading, the answer. Beside it the
 same through `device_bench.local.measure`. Medians over the repeats.
 """

@@ -44,7 +44,8 @@ def litert_run(path: str) -> Callable[[], object]:
     (source,) = interpreter.get_input_details()
     rng = np.random.default_rng(0)
     interpreter.set_tensor(source["index"], rng.standard_normal(source["shape"], dtype=np.float32))
-    return interpreter.invoke
+    run: Callable[[], object] = interpreter.invoke
+    return run
 
 
 def loop(run: Callable[[], object], seconds: float, warmup: float, fewest: int) -> list[float]:

@@ -2,10 +2,10 @@
 
     python benchmarks/busy.py [--repeats 5] [--rounds 12] [--seconds 0.25] [--models FOLDER] [--json]
 
-A is a stack of convolutions and B the same a third narrower, in both runtimes: small (about 0.4 ms), as long as
-a scheduler's slice (about 3 ms) and large (about 20 ms). "beside": the load runs on one core and the bench wherever the system puts it. "shared": bench
-and load are bound to the same core, the worst that can happen. The spread is (largest − smallest) / median of
-the repeats' ratios.
+A is a stack of convolutions and B the same a third narrower, in both runtimes: small (about 0.4 ms), about as
+long as a scheduler's slice (3 ms) and large (20 ms). "beside": the load runs on one core and the bench
+wherever the system puts it. "shared": bench and load are bound to the same core, the worst that can happen.
+The spread is (largest − smallest) / median of the repeats' ratios.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def load_on(core: int) -> Iterator[None]:
 def one_ratio(first: Path, second: Path, rounds: Rounds) -> tuple[float, float, float, float]:
     """The speed-up, its interval, and the seconds that the comparison took."""
     timing = TimingPolicy(warmup_seconds=0.3)
-    requests = [
-        BenchRequest(path=str(path), runtime=SUFFIXES[path.suffix], timing=timing) for path in (first, second)
-    ]
+    runtime = SUFFIXES[first.suffix]
+    one = BenchRequest(path=str(first), runtime=runtime, timing=timing)
+    other = BenchRequest(path=str(second), runtime=runtime, timing=timing)
     started = time.monotonic()
-    outcome = compare(*requests, rounds)
+    outcome = compare(one, other, rounds)
     if isinstance(outcome, Failure):
         raise SystemExit(f"{outcome.kind.value}: {outcome.message}")
     return outcome.speedup, outcome.low, outcome.high, time.monotonic() - started

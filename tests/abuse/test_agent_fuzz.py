@@ -256,7 +256,8 @@ def running_jobs(agent: LiveAgent, examples: int) -> None:
             COUNTS["jobs with random settings that were run"] += 1
             outcome = outcome_of(client, MeasureJob(request=request_of(name, **chosen)))  # type: ignore[arg-type]
             if isinstance(outcome, Failure):
-                assert outcome.message
+                # Of the board's or of the runtime's making, and never a mistake of the agent.
+                assert outcome.message and not outcome.message.startswith("the agent failed")
             else:
                 assert isinstance(outcome, Measurement)
                 assert chosen["runtime"] is RuntimeName.ONNXRUNTIME

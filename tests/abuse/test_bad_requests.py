@@ -26,6 +26,7 @@ from live_agent import (
     upload,
 )
 
+from device_bench.agent.certificate import fingerprint
 from device_bench.errors import UntrustedAgentError
 from device_bench.pinned import days_left, distrust, pinned_context
 from device_bench.protocol import Measurement
@@ -85,7 +86,7 @@ def test_expired_certificate(tmp_path: Path) -> None:
     state = tmp_path / "state"
     token, _ = init(state)
     make_expired(state)
-    with serving(state, token, "") as old:
+    with serving(state, token, fingerprint(state / "certificate.pem")) as old:
         pem = (state / "certificate.pem").read_text()
         with pytest.raises(UntrustedAgentError, match="expired"):
             days_left(old.url, pem)
