@@ -28,6 +28,13 @@ class RuntimeFailure(Exception):
         self.kind = kind
 
 
+class NoAccelerator(RuntimeFailure):
+    """The accelerator asked for is not there; `load_checked` says what is."""
+
+    def __init__(self) -> None:
+        super().__init__(FailureKind.UNSUPPORTED, "this accelerator is not there")
+
+
 class LoadOptions(NamedTuple):
     """How a file is to be run. `accelerator`: one of the names that `Runtime.accelerators` gives."""
 
@@ -112,17 +119,18 @@ class Runtime(Protocol):
         ...
 
     def load(self, path: Path, options: LoadOptions) -> Model:
-        """Load a file for an accelerator that `accelerators` gave.
+        """Load a file.
 
         Raises:
             MissingExtraError: the library is not installed.
+            NoAccelerator: the accelerator is none that `accelerators` gives.
             RuntimeFailure: the file is no model, or asks for something the runtime lacks.
         """
         ...
 
 
 def load_checked(runtime: Runtime, name: str, path: Path, options: LoadOptions) -> Model:
-    """`runtime.load`, for an accelerator that is there.
+    """`runtime.load`, which says what there is where the accelerator is not.
 
     Args:
         name: what to call the runtime in a message.
@@ -131,14 +139,14 @@ def load_checked(runtime: Runtime, name: str, path: Path, options: LoadOptions) 
         MissingExtraError: the library is not installed.
         RuntimeFailure: the accelerator is not there, or loading fails.
     """
-    known = runtime.accelerators()
-    if options.accelerator not in known:
+    try:
+        return runtime.load(path, options)
+    except NoAccelerator as error:
         raise RuntimeFailure(
             FailureKind.UNSUPPORTED,
             f"accelerator {options.accelerator!r} is not to be had from {name} {runtime.version()} on this "
-            f"machine; there is: {', '.join(known)}",
-        )
-    return runtime.load(path, options)
+            f"machine; there is: {', '.join(runtime.accelerators())}",
+        ) from error
 
 
 # Where operators run that nothing accelerated, in the words of each runtime.

@@ -1,7 +1,7 @@
 """TensorFlow Lite files through whichever interpreter the board has.
 
 "cpu" is what the library does by default, which is XNNPACK where it was built with it; "cpu-plain" is
-TensorFlow Lite's own kernels alone.
+TensorFlow Lite's own kernels alone; "gpu" is what `litert_gpu` does, with `ai_edge_litert` alone.
 
 Looked for in this order: `ai_edge_litert`, `tflite_runtime` (ended at 2.14, still on many boards),
 `tensorflow` (`tf.lite`). All three have the same interpreter class.
@@ -20,7 +20,16 @@ import numpy as np
 
 from device_bench.errors import MissingExtraError
 from device_bench.protocol import FailureKind, Placement, TensorInfo
-from device_bench.runtimes.base import Array, LoadOptions, RuntimeFailure, first_lines, placements_of
+from device_bench.runtimes import litert_gpu
+from device_bench.runtimes.base import (
+    Array,
+    LoadOptions,
+    Model,
+    NoAccelerator,
+    RuntimeFailure,
+    first_lines,
+    placements_of,
+)
 
 # What the interpreter calls a node that a delegate put in place of others.
 _DELEGATE = "DELEGATE"
@@ -63,9 +72,10 @@ def version() -> str:
 
 
 def accelerators() -> tuple[str, ...]:
-    """The library's default ("cpu") and its plain kernels ("cpu-plain")."""
-    _library()
-    return ("cpu", "cpu-plain")
+    """The library's default, its plain kernels, and a GPU if a model can be loaded for it."""
+    found = _library()
+    gpu = found.version.startswith("ai-edge-litert") and litert_gpu.is_usable()
+    return ("cpu", "cpu-plain", "gpu") if gpu else ("cpu", "cpu-plain")
 
 
 class LiteRtModel:
@@ -131,21 +141,29 @@ class LiteRtModel:
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]
 
 
-def load(path: Path, options: LoadOptions) -> LiteRtModel:
+def load(path: Path, options: LoadOptions) -> Model:
     """Open an interpreter and plan its memory.
 
     Raises:
         MissingExtraError: no interpreter is installed.
+        NoAccelerator: there is no such way to run it here.
         RuntimeFailure: the file is no TFLite model, or an operator is unknown.
         MemoryError: no room to load it.
     """
-    library = _library().module
+    library, name = _library()
     resolver = library.OpResolverType
+    if options.accelerator not in ("cpu", "cpu-plain", "gpu"):
+        raise NoAccelerator
+    if options.accelerator == "gpu" and not name.startswith("ai-edge-litert"):
+        raise NoAccelerator
     chosen = resolver.AUTO if options.accelerator == "cpu" else resolver.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
         interpreter = library.Interpreter(
             model_path=str(path), num_threads=options.threads, experimental_op_resolver_type=chosen
         )
+        if options.accelerator == "gpu":
+            details = (*interpreter.get_input_details(), *interpreter.get_output_details())
+            return litert_gpu.load(path, {detail["name"]: _tensor_info(detail) for detail in details})
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         message = first_lines(error)

@@ -16,6 +16,7 @@ from device_bench.protocol import FailureKind, Placement, TensorInfo
 from device_bench.runtimes.base import (
     Array,
     LoadOptions,
+    NoAccelerator,
     RuntimeFailure,
     fallback_note,
     first_lines,
@@ -132,27 +133,41 @@ class OnnxModel:
         return self._results
 
 
-def load(path: Path, options: LoadOptions) -> OnnxModel:
-    """Open a session on the accelerator's provider, with the CPU's behind it.
+def session_settings(threads: int) -> Any:
+    """The `SessionOptions` that every session of ours has.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        RuntimeFailure: the file is no ONNX model, an operator has no implementation, or the accelerator
-            took nothing of the file.
-        MemoryError: no room to load it.
     """
     library = _library()
-    # Other providers log more than their arenas' growth, and some of it while a model runs.
-    arena = ArenaLog() if options.accelerator == "cpu" else None
-    telling = arena is not None and arena.readable
-    library.set_default_logger_severity(_INFO if telling else _FATAL_ONLY)
     settings = library.SessionOptions()
-    settings.intra_op_num_threads = options.threads
+    settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
     settings.graph_optimization_level = library.GraphOptimizationLevel.ORT_ENABLE_ALL
     settings.log_severity_level = _FATAL_ONLY
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return settings
+
+
+def load(path: Path, options: LoadOptions) -> OnnxModel:
+    """Open a session on the accelerator's provider, with the CPU's behind it.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        NoAccelerator: this build has no such provider.
+        RuntimeFailure: the file is no ONNX model, an operator has no implementation, or the accelerator
+            took nothing of the file.
+        MemoryError: no room to load it.
+    """
+    library = _library()
+    if options.accelerator not in _providers():
+        raise NoAccelerator
+    # Other providers log more than their arenas' growth, and some of it while a model runs.
+    arena = ArenaLog() if options.accelerator == "cpu" else None
+    telling = arena is not None and arena.readable
+    library.set_default_logger_severity(_INFO if telling else _FATAL_ONLY)
+    settings = session_settings(options.threads)
     provider = _providers()[options.accelerator]
     providers = [provider] if provider == _CPU else [provider, _CPU]
     try:

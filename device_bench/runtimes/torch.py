@@ -16,7 +16,15 @@ import numpy as np
 
 from device_bench.errors import MissingExtraError
 from device_bench.protocol import FailureKind, Placement, TensorInfo
-from device_bench.runtimes.base import Array, LoadOptions, Model, RuntimeFailure, first_lines, placements_of
+from device_bench.runtimes.base import (
+    Array,
+    LoadOptions,
+    Model,
+    NoAccelerator,
+    RuntimeFailure,
+    first_lines,
+    placements_of,
+)
 from device_bench.runtimes.torch_program import Program, read_program
 
 _NS_PER_MS = 1e6
@@ -144,10 +152,13 @@ def load(path: Path, options: LoadOptions) -> Model:
 
     Raises:
         MissingExtraError: torch is not installed.
+        NoAccelerator: it is neither the CPU nor a CUDA device that is there.
         RuntimeFailure: the file is no exported program, or one that is not run here.
         MemoryError: no room to load it.
     """
     torch = _library()
+    if options.accelerator not in accelerators():
+        raise NoAccelerator
     torch.set_num_threads(options.threads)
     try:
         program = read_program(path, torch, options.accelerator)

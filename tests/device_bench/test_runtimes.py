@@ -14,7 +14,7 @@ import pytest
 from device_bench.errors import MissingExtraError
 from device_bench.protocol import RuntimeName
 from device_bench.runtimes import MODULES, SUFFIXES, import_runtime, litert, onnxruntime
-from device_bench.runtimes.base import LoadOptions
+from device_bench.runtimes.base import LoadOptions, NoAccelerator
 
 
 def test_every_runtime_has_a_module_with_its_functions() -> None:
@@ -94,8 +94,12 @@ def test_tflite_runtime_and_tensorflow_serve_too(monkeypatch: pytest.MonkeyPatch
 
     assert litert.accelerators() == ("cpu", "cpu-plain")
     plain = litert.load(Path("any.tflite"), LoadOptions(accelerator="cpu-plain"))
+    assert isinstance(plain, litert.LiteRtModel)
     assert plain._interpreter.resolver == "plain"
+    with pytest.raises(NoAccelerator):
+        litert.load(Path("any.tflite"), LoadOptions(accelerator="gpu"))
     model = litert.load(Path("any.tflite"), LoadOptions())
+    assert isinstance(model, litert.LiteRtModel)
     assert model._interpreter.resolver == "auto"
     assert model.inputs[0].model_dump(exclude={"schema_version"}) == {
         "name": "x",
