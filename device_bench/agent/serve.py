@@ -157,6 +157,8 @@ def _listening(place: Place) -> Iterator[socket.socket]:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((place.host, place.port))
+            # Who comes as soon as the address is logged waits until the service is up.
+            listener.listen()
         except (OSError, OverflowError) as error:
             raise BadInputError(
                 f"cannot listen on {place.host} port {place.port}: {error}; give another --host or --port"
