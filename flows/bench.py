@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from device_bench.errors import BadInputError
-from device_bench.protocol import BenchRequest, Comparison, Failure, Measurement, Record
+from device_bench.protocol import BenchRequest, Comparison, Failure, Measurement, Record, Rounds
 from device_bench.runtimes import SUFFIXES
 from flows.bench_tables import show_comparisons, show_outcomes
 from flows.waiting import Waiting
@@ -19,6 +19,9 @@ from pipeline.target_bench import bench_for
 from pipeline.target_book import LOCAL
 
 DONE, FAILED = 0, 3
+
+# How two files are compared.
+ROUNDS = Rounds()
 
 Outcomes = dict[str, Measurement | Failure]
 
@@ -109,7 +112,7 @@ def _bench_on(place: tuple[Target, ...], order: BenchOrder, found: _Found, waiti
     if order.other is not None:
         waiting.begin(f"{order.artifact.name} against {order.other.name} on {device_of(place[0])}")
         first, second = requests
-        found.compared[place[0].name] = failure or bench.compare(first, second)
+        found.compared[place[0].name] = failure or bench.compare(first, second, ROUNDS)
 
 
 def _request(file: Path, target: Target) -> BenchRequest:

@@ -34,6 +34,7 @@ def homes(home: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGELOOP_CACHE", str(folder / "cache"))
         patch.setenv("PREFECT_HOME", str(folder / "prefect"))
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("COLUMNS", "200")
         for name in ("PREFECT_API_URL", "EDGELOOP_DATA"):
