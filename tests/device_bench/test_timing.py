@@ -7,7 +7,14 @@ import gc
 import pytest
 
 from device_bench.protocol import TimingPolicy
-from device_bench.timing import clock_resolution_ns, sample, sample_round, warm_up
+from device_bench.timing import (
+    clock_resolution_ns,
+    sample,
+    sample_round,
+    sample_round_timed,
+    sample_timed,
+    warm_up,
+)
 
 MS = 1_000_000
 
@@ -117,3 +124,36 @@ def test_the_collector_is_off_while_sampling_and_on_after() -> None:
     sample(run, policy(min_samples=3, min_seconds=0), machine.clock)
     assert seen == [False] * 3
     assert gc.isenabled()
+
+
+class OwnClock:
+    """A model that says 5 µs for runs that take 10 µs by the clock."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.runs = 0
+
+    def clock(self) -> int:
+        return self.now_ns
+
+    def timed_invoke(self) -> int:
+        self.runs += 1
+        self.now_ns += 10_000
+        return 5_000
+
+
+@pytest.mark.parametrize(
+    ("least", "most_seconds", "runs"), [(64, 1.0, 100), (200, 1.0, 200), (200, 0.0015, 150)]
+)
+def test_a_model_that_times_itself_is_believed(least: int, most_seconds: float, runs: int) -> None:
+    model = OwnClock()
+    policy = TimingPolicy(min_samples=least, min_seconds=0.001, max_seconds=most_seconds)
+    durations = sample_timed(model.timed_invoke, policy, model.clock)
+    assert len(durations) == model.runs == runs
+    assert set(durations) == {5_000}
+
+
+def test_a_round_of_it_begins_cold_too() -> None:
+    model = OwnClock()
+    durations = sample_round_timed(model.timed_invoke, 0.001, model.clock)
+    assert model.runs == 100 and len(durations) == 90
