@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from device_bench.known_models import KNOWN_MODELS
 from device_bench.protocol import BenchRequest, Comparison, Measurement, Rounds, TimingPolicy
 from device_bench.wire import Pairing
 from flows.cli import app
+from pipeline.result import RunResult
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 SHORT = TimingPolicy(warmup_seconds=0.0, min_samples=8, min_seconds=0.01, max_seconds=5.0)
 # What the board's own answer to "what are you" says, in the agent's process.
@@ -25,7 +29,7 @@ sensors.device_info = lambda *given: real(*given).model_copy(update={"emulated":
 """
 
 
-def edgeloop(*arguments: object, stdin: str | None = None) -> Result:
+def command(*arguments: object, stdin: str | None = None) -> Result:
     """Run the command in this process."""
     # Imported here, after flows.cli, which silences a warning of typer's own first import.
     from typer.testing import CliRunner
@@ -54,7 +58,7 @@ def own_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def board(agent: LiveAgent) -> LiveAgent:
     """The agent, paired with as `board`."""
-    added = edgeloop("targets", "add", "board", agent.url, "--pair", line_of(agent))
+    added = command("targets", "add", "board", agent.url, "--pair", line_of(agent))
     assert added.exit_code == 0, added.output
     assert "board-onnxruntime, board-litert" in added.stdout
     assert agent.token not in added.output
@@ -75,8 +79,8 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_a_board_is_listed_with_the_targets_that_it_makes(board: LiveAgent) -> None:
-    for command in (["targets"], ["targets", "list"]):
-        listed = edgeloop(*command)
+    for words in (["targets"], ["targets", "list"]):
+        listed = command(*words)
         assert listed.exit_code == 0, listed.output
         rows = {row.split()[1]: row for row in listed.stdout.splitlines() if row.startswith("│")}
         assert {"local-litert", "board-litert", "board-onnxruntime"} <= set(rows)
@@ -85,22 +89,22 @@ def test_a_board_is_listed_with_the_targets_that_it_makes(board: LiveAgent) -> N
 
 
 def test_the_line_may_come_from_standard_input(agent: LiveAgent, own_book: Path) -> None:
-    added = edgeloop("targets", "add", "board", agent.url, "--pair", "-", stdin=line_of(agent) + "\n")
+    added = command("targets", "add", "board", agent.url, "--pair", "-", stdin=line_of(agent) + "\n")
     assert added.exit_code == 0, added.output
     assert agent.url in (own_book / "targets.json").read_text()
 
 
 def test_a_board_that_was_removed_is_unknown(board: LiveAgent, model: Path) -> None:
-    assert edgeloop("targets", "remove", "board").exit_code == 0
-    assert "board" not in edgeloop("targets").stdout
-    for command in (["targets", "check", "board"], ["bench", model, "--target", "board"]):
-        refused = edgeloop(*command)
+    assert command("targets", "remove", "board").exit_code == 0
+    assert "board" not in command("targets").stdout
+    for words in (["targets", "check", "board"], ["bench", model, "--target", "board"]):
+        refused = command(*words)
         assert refused.exit_code == 2
         assert "unknown" in refused.stderr
 
 
 def test_check(board: LiveAgent) -> None:
-    checked = edgeloop("targets", "check", "board")
+    checked = command("targets", "check", "board")
     assert checked.exit_code == 0, checked.output
     rows = {row.strip("│ ").partition("│")[0].strip(): row for row in checked.stdout.splitlines()}
     assert {"certificate", "agent", "version", "clock", "device", "state"} <= set(rows)
@@ -111,7 +115,7 @@ def test_check(board: LiveAgent) -> None:
 
 
 def test_check_of_this_machine() -> None:
-    checked = edgeloop("targets", "check", "local")
+    checked = command("targets", "check", "local")
     assert checked.exit_code == 0, checked.output
     assert checked.stdout.count("answers as it should") == len(KNOWN_MODELS)
 
@@ -119,15 +123,15 @@ def test_check_of_this_machine() -> None:
 def test_check_finds_wrong_answers(board: LiveAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     strict = tuple(model._replace(tolerance=-1.0) for model in KNOWN_MODELS)
     monkeypatch.setattr("flows.target_check.KNOWN_MODELS", strict)
-    checked = edgeloop("targets", "check", "board")
+    checked = command("targets", "check", "board")
     assert checked.exit_code == 3
     assert checked.stdout.count("wrong answers") == len(KNOWN_MODELS)
 
 
 def test_check_of_a_board_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path / "agent") as agent:
-        assert edgeloop("targets", "add", "gone", agent.url, "--pair", line_of(agent)).exit_code == 0
-    checked = edgeloop("targets", "check", "gone")
+        assert command("targets", "add", "gone", agent.url, "--pair", line_of(agent)).exit_code == 0
+    checked = command("targets", "check", "gone")
     assert checked.exit_code == 3
     assert "cannot reach" in checked.stdout
     assert "failed" in checked.stdout
@@ -136,7 +140,7 @@ def test_check_of_a_board_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monke
 def test_check_with_a_token_that_was_revoked(board: LiveAgent, own_book: Path) -> None:
     secrets = own_book / "credentials.json"
     secrets.write_text(secrets.read_text().replace(board.token, "x" * 43))
-    checked = edgeloop("targets", "check", "board")
+    checked = command("targets", "check", "board")
     assert checked.exit_code == 3
     assert "edgeloop targets add" in " ".join(checked.stdout.replace("│", " ").split())
 
@@ -154,7 +158,7 @@ def test_check_with_a_token_that_was_revoked(board: LiveAgent, own_book: Path) -
 def test_bad_use_of_add(agent: LiveAgent, own_book: Path, name: str, url: str, pair: str, words: str) -> None:
     other = Pairing(fingerprint="0" * 64, token=agent.token).line()
     pair = {"LINE": line_of(agent), "OTHER": other}.get(pair, pair)
-    refused = edgeloop("targets", "add", name, url.replace("URL", agent.url), "--pair", pair)
+    refused = command("targets", "add", name, url.replace("URL", agent.url), "--pair", pair)
     assert refused.exit_code == 2, refused.output
     assert words in refused.stderr
     assert agent.token not in refused.output
@@ -162,14 +166,14 @@ def test_bad_use_of_add(agent: LiveAgent, own_book: Path, name: str, url: str, p
 
 
 def test_nobody_to_pair_with(agent: LiveAgent) -> None:
-    refused = edgeloop("targets", "add", "board", "https://127.0.0.1:9", "--pair", line_of(agent))
+    refused = command("targets", "add", "board", "https://127.0.0.1:9", "--pair", line_of(agent))
     assert refused.exit_code == 3
     assert "cannot reach" in refused.stderr
 
 
 @pytest.mark.usefixtures("quick")
 def test_bench_on_a_board_and_here_in_one_table(board: LiveAgent, model: Path) -> None:
-    done = edgeloop("bench", model, "--target", "board", "--target", "local-onnxruntime", "--json")
+    done = command("bench", model, "--target", "board", "--target", "local-onnxruntime", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert list(found) == ["board-onnxruntime", "local-onnxruntime"]
@@ -181,7 +185,7 @@ def test_bench_on_a_board_and_here_in_one_table(board: LiveAgent, model: Path) -
 def test_two_files_are_compared_each_by_the_runtime_that_reads_it(board: LiveAgent) -> None:
     files = {model.file: model.path for model in KNOWN_MODELS}
     arguments = ["bench", files["int8.tflite"], "--target", "board", "--target", "local-litert"]
-    done = edgeloop(*arguments, "--compare", files["int8.onnx"], "--json")
+    done = command(*arguments, "--compare", files["int8.onnx"], "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert {name: list(table) for name, table in found.items()} == {
@@ -199,23 +203,49 @@ def test_a_file_that_does_not_run_there_is_no_comparison(
 ) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    done = edgeloop("bench", model, "--target", "board", "--compare", broken)
+    done = command("bench", model, "--target", "board", "--compare", broken)
     assert done.exit_code == 3
     assert done.stdout.count("not_a_model") == 2
 
 
 def test_a_runtime_that_reads_no_such_file(board: LiveAgent, model: Path) -> None:
-    refused = edgeloop("bench", model, "--target", "board-litert")
+    refused = command("bench", model, "--target", "board-litert")
     assert refused.exit_code == 2
     assert "board-litert runs .tflite files" in refused.stderr
 
 
 def test_no_search_on_an_emulated_board(tmp_path: Path) -> None:
     with running(tmp_path / "agent", prelude=EMULATED) as agent:
-        added = edgeloop("targets", "add", "unreal", agent.url, "--pair", line_of(agent))
+        added = command("targets", "add", "unreal", agent.url, "--pair", line_of(agent))
         assert "emulated" in added.stdout
-        assert "emulated" in edgeloop("targets", "check", "unreal").stdout
-        refused = edgeloop("compress", "--target", "unreal", "--out", tmp_path / "runs")
+        assert "emulated" in command("targets", "check", "unreal").stdout
+        refused = command("compress", "--target", "unreal", "--out", tmp_path / "runs")
     assert refused.exit_code == 2
     assert "unreal-onnxruntime is an emulated device" in refused.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_compress_for_a_board_searches_and_proves_there(
+    board: LiveAgent,
+    edgeloop: Command,
+    weights: Callable[[str], Path],
+    only_run: Callable[[Path], Path],
+    tmp_path: Path,
+) -> None:
+    done = edgeloop(
+        *("compress", "--model", "cnn", "--data", "digits", "--weights", weights("cnn")),
+        *("--target", "board-onnxruntime", "--trials", 1, "--recovery-epochs", 0, "--policy", "uniform"),
+        *("--max-drop", 100, "--out", tmp_path / "runs"),
+        cwd=tmp_path,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    result = RunResult.model_validate_json((only_run(tmp_path / "runs") / "result.json").read_text())
+    assert list(result.targets) == ["board-onnxruntime"]
+    jobs = board.log.read_text()
+    # The plain INT8 export and one plan in the search; three files and their predictions in the proof.
+    assert jobs.count("(measure) is done") >= 5
+    assert jobs.count("(predict) is done") >= 6
+    assert jobs.count("(compare) is done") >= 1
+    written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert [path for path in written if board.token.encode() in path.read_bytes()] == []
+    assert board.token not in done.stdout + done.stderr
