@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from pathlib import Path
 from device_bench.bench import Bench
 from device_bench.errors import BadInputError, RunError
 from device_bench.protocol import BenchRequest, Failure, Measurement, TimingPolicy
-from exporters.calibration_check import write_checks
+from exporters.calibration_check import CHECKED, write_checks
 from exporters.calibration_net import NetBuilder
 from exporters.calibration_nets import kind_of, net_numbers, write_net
 from exporters.calibration_onnx_net import OnnxNetBuilder
@@ -126,7 +126,13 @@ class Calibrator:
                     file.add(_record(name, kind, "train", outcome, read_operators(net)))
                     self.tell(f"{len(file.nets)} nets, the last {kind} of {outcome.latency.p50_ms:.3f} ms")
 
-    def measure_checks(self, file: CalibrationFile, plans: int, seed: int = CHECK_SEED) -> None:
+    def measure_checks(
+        self,
+        file: CalibrationFile,
+        plans: int,
+        seed: int = CHECK_SEED,
+        names: Sequence[str] = tuple(CHECKED),
+    ) -> None:
         """Measure `plans` compressed copies of each network of the zoo, from which nothing is learned.
 
         Raises:
@@ -135,15 +141,22 @@ class Calibrator:
         known = {net.name for net in file.of_role("check")}
         failures = 0
         with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
-            for check in write_checks(self.target.artifact_format, Path(folder), plans, seed):
+            for check in write_checks(self.target.artifact_format, Path(folder), plans, seed, names):
                 name = f"{check.name}-{seed}"
                 if name in known:
                     continue
-                outcome = self._measured(check.path, CHECK_TIMING)
+                outcome = self._fastest_of_two(check.path)
                 failures = self._failures(outcome, failures, check.name)
                 if isinstance(outcome, Measurement):
                     file.add(_record(name, check.family, "check", outcome, read_operators(check.path)))
                     self.tell(f"compressed {check.family}, {outcome.latency.p50_ms:.3f} ms")
+
+    def _fastest_of_two(self, path: Path) -> Measurement | Failure:
+        """The faster of two measurements: whatever else runs on the target only ever slows one down."""
+        first, second = self._measured(path, CHECK_TIMING), self._measured(path, CHECK_TIMING)
+        if isinstance(first, Failure) or isinstance(second, Failure):
+            return first if isinstance(first, Failure) else second
+        return min(first, second, key=lambda outcome: outcome.latency.p50_ms)
 
     def _measured(self, path: Path, timing: TimingPolicy) -> Measurement | Failure:
         return self.bench.measure(

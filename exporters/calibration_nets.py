@@ -73,8 +73,10 @@ def _stem(builder: NetBuilder, rng: np.random.Generator, sides: tuple[int, int])
 def _alternating(builder: NetBuilder, rng: np.random.Generator) -> Value:
     """One convolution again and again, between two widths."""
     kernel = int(rng.choice([3, 1, 5], p=[0.5, 0.42, 0.08]))
-    side = _between(rng, 2, 34)
-    widths = (_width(rng, 4, 288), _width(rng, 4, 288))
+    wide = rng.random() < 0.2
+    side = _between(rng, 2, 9 if wide else 34)
+    low, high = (96, 320) if wide else (4, 256)
+    widths = (_width(rng, low, high), _width(rng, low, high))
     macs = side * side * kernel * kernel * widths[0] * widths[1]
     while macs > MOST_MACS // 4:
         side = max(2, side * 2 // 3)
@@ -119,7 +121,7 @@ def _residual(builder: NetBuilder, rng: np.random.Generator) -> Value:
 
 def _separable(builder: NetBuilder, rng: np.random.Generator) -> Value:
     """Depthwise and 1×1 convolutions in turn."""
-    x, budget = _stem(builder, rng, (8, 48)), _Budget()
+    x, budget = _stem(builder, rng, (8, 56)), _Budget()
     for _ in range(int(rng.integers(2, 7))):
         stride = 2 if rng.random() < 0.2 and min(x.shape[:2]) >= 8 else 1
         kernel = 5 if rng.random() < 0.15 else 3

@@ -97,6 +97,7 @@ class TracedTflite:
         self._bypass_(model, removed)
         drop_dead_operators_(model)
         _settle_shapes_(model)
+        _settle_multipliers_(model)
         content = pack(model)
         _check(content, self.example[:2], expected[:2].numpy())
         return content
@@ -244,6 +245,19 @@ def _settle_shapes_(model: Any) -> None:
         index = detail["index"]
         if index < len(model.subgraphs[0].tensors) and index not in constants:
             model.subgraphs[0].tensors[index].shape = np.asarray(detail["shape"], np.int32)
+
+
+def _settle_multipliers_(model: Any) -> None:
+    """Let depthwise convolutions say how many outputs each input now has.
+
+    LiteRT's own kernels go by the shapes and never look; XNNPACK leaves an operator whose number is wrong to
+    them, which take several times as long.
+    """
+    graph = model.subgraphs[0]
+    for operator, kind in zip(graph.operators, operator_names(model), strict=True):
+        if kind == "DEPTHWISE_CONV_2D":
+            source, weight = (graph.tensors[int(index)].shape for index in operator.inputs[:2])
+            operator.builtinOptions.depthMultiplier = int(weight[-1]) // int(source[-1])
 
 
 def _interpreter(content: bytes) -> Any:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from device_bench.local import predict
-from device_bench.protocol import BenchRequest, RuntimeName
+from device_bench.local import measure, predict
+from device_bench.protocol import BenchRequest, Measurement, RuntimeName, TimingPolicy
 from exporters import litert_library
 from exporters.base import ArtifactMetadata
 from exporters.tflite_graph import operator_names, unpack
@@ -55,6 +55,29 @@ def test_a_cut_copy_needs_no_conversion(
         outputs = predict(request, np.ascontiguousarray(channels_last(inputs)))
         assert isinstance(outputs, np.ndarray), outputs
         assert np.abs(outputs - expected).mean() / np.abs(expected).mean() < allowed
+
+
+def test_a_narrowed_stem_of_one_channel_stays_with_xnnpack(tmp_path: Path) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU()
+    ).eval()
+    narrow = nn.Sequential(
+        nn.Conv2d(1, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 5, 3, padding=1, groups=5), nn.ReLU()
+    ).eval()
+    samples = np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32)
+    content = quantize_int8(TracedTflite.trace(net, samples).instantiate(narrow), channels_last(samples))
+    model = unpack(content)
+    depthwise = [
+        operator
+        for operator, kind in zip(model.subgraphs[0].operators, operator_names(model), strict=True)
+        if kind == "DEPTHWISE_CONV_2D"
+    ]
+    assert [operator.builtinOptions.depthMultiplier for operator in depthwise] == [5, 1]
+    artifact = write_tflite(content, tmp_path / "narrow.tflite", "int8", ArtifactMetadata())
+    timing = TimingPolicy(warmup_seconds=0, min_seconds=0, min_samples=1)
+    found = measure(BenchRequest(path=artifact.path, runtime=RuntimeName.LITERT, timing=timing))
+    assert isinstance(found, Measurement), found
+    assert {place.where for place in found.conditions.placements} == {"XNNPACK"}
 
 
 def test_numbers_that_follow_from_widths_are_put_in() -> None:
