@@ -62,7 +62,14 @@ class Predict(Record):
     outputs_path: str
 
 
-Command = Baseline | Describe | Measure | Open | Round | Predict
+class TakeProfile(Record):
+    """Say where the file's latency goes. Answer: `Profile`."""
+
+    command: Literal["profile"] = "profile"
+    request: BenchRequest
+
+
+Command = Baseline | Describe | Measure | Open | Round | Predict | TakeProfile
 
 COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="command")])
 

@@ -20,6 +20,7 @@ from device_bench.commands import (
     Readings,
     Round,
     RoundSamples,
+    TakeProfile,
     Written,
 )
 from device_bench.errors import BadInputError, RunError
@@ -28,7 +29,6 @@ from device_bench.protocol import (
     BenchRequest,
     Comparison,
     Failure,
-    FailureKind,
     Limits,
     Measurement,
     Memory,
@@ -118,11 +118,14 @@ def compare(first: BenchRequest, second: BenchRequest, rounds: Rounds = Rounds()
 def profile(request: BenchRequest) -> Profile | Failure:
     """Say where the latency of one artifact goes, operator by operator.
 
+    See `device_bench.profiling` for how.
+
     Raises:
         BadInputError: there is no such file.
     """
     check_file(request)
-    return Failure(kind=FailureKind.UNSUPPORTED, message=f"{request.runtime.value} has no profile here")
+    with Child(MODULES[request.runtime], request.limits) as child:
+        return child.ask(TakeProfile(request=request), Profile)
 
 
 def predict(request: BenchRequest, inputs: NDArray[np.float32]) -> NDArray[np.float32] | Failure:

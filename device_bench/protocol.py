@@ -238,13 +238,15 @@ class Comparison(Record):
 class OperatorTime(Record):
     """One operator of a file: the mean time of one run. `name`: what the file or the runtime calls it.
 
-    `outputs`: the tensors that it makes, by which an exporter finds the layer it came from.
+    `inputs`/`outputs`: the tensors that it reads (weights too) and makes, by which an exporter finds the layer
+    it came from.
     """
 
     name: str
     operator: str
     ms: float = Field(ge=0)
     where: str = ""
+    inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
 
 

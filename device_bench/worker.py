@@ -33,12 +33,23 @@ from device_bench.commands import (
     Readings,
     Round,
     RoundSamples,
+    TakeProfile,
     Written,
 )
 from device_bench.confinement import apply_limits, bind_cores, leave_network
 from device_bench.errors import MissingExtraError
 from device_bench.prediction import predict_file
-from device_bench.protocol import BenchRequest, Conditions, Energy, Failure, FailureKind, Record, TimingPolicy
+from device_bench.profiling import break_down
+from device_bench.protocol import (
+    BenchRequest,
+    Conditions,
+    Energy,
+    Failure,
+    FailureKind,
+    Profile,
+    Record,
+    TimingPolicy,
+)
 from device_bench.runtimes import import_runtime
 from device_bench.runtimes.base import (
     LoadOptions,
@@ -121,6 +132,8 @@ class Worker:
                 model = self._open(request)
                 written = predict_file(model, Path(command.inputs_path), Path(command.outputs_path))
                 return Written(samples=written)
+            case TakeProfile(request=request):
+                return self._profile(request)
 
     def _measure(self, request: BenchRequest) -> Readings:
         model, notes = self._load(request)
@@ -144,6 +157,18 @@ class Worker:
             inputs=model.inputs,
             outputs=model.outputs,
             notes=(*notes, *model.notes, *_strange_outputs(model)),
+        )
+
+    def _profile(self, request: BenchRequest) -> Profile:
+        model, notes = self._load(request)
+        found = break_down(model, request, timing.default_clock)
+        return Profile(
+            operators=found.operators,
+            whole_ms=found.whole_ms,
+            other_ms=found.other_ms,
+            method=found.method,
+            conditions=self._conditions(request, model),
+            warnings=(*notes, *model.notes, *found.warnings()),
         )
 
     def _open(self, request: BenchRequest) -> Model:
