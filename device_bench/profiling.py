@@ -18,6 +18,7 @@ from device_bench.timing import Clock
 
 PROFILERS: dict[RuntimeName, str] = {
     RuntimeName.ONNXRUNTIME: "device_bench.runtimes.onnxruntime_profile",
+    RuntimeName.LITERT: "device_bench.runtimes.litert_profile",
 }
 # Stretches of the whole file and of its parts take turns, because a shared machine drifts.
 ROUNDS = 12
@@ -83,8 +84,8 @@ def break_down(model: Model, request: BenchRequest, clock: Clock) -> Breakdown:
     if not request.accelerator.startswith("cpu"):
         raise RuntimeFailure(
             FailureKind.UNSUPPORTED,
-            f"there is no profile on {request.accelerator}: its operators end later than the calls that start "
-            "them; profile with accelerator cpu",
+            f"there is no profile on {request.accelerator}: its operators end later than the calls that "
+            "start them; profile with accelerator cpu",
         )
     profiler = cast("Profiler", import_module(PROFILERS[request.runtime]))
     return profiler.profile(Path(request.path), model, request, clock)
