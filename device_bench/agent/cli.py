@@ -121,7 +121,9 @@ def _add_serve(app: typer.Typer, errors_on_screen: OnScreen) -> None:
         memory_limit: Annotated[
             int | None, typer.Option(min=1, help="Address space of a measuring process, in MiB.")
         ] = None,
-        verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+        verbose: Annotated[
+            bool, typer.Option("--verbose", help="Log every question, not only changes.")
+        ] = False,
         debug: Debug = False,
     ) -> None:
         """Measure for laptops that were paired, over HTTPS, until SIGTERM or Ctrl-C."""

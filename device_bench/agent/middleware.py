@@ -59,7 +59,10 @@ class Guard:
         finally:
             self._open -= 1
             # %r: a path may hold line breaks, and must not forge a line of the log.
-            _LOG.info(
+            # Clients ask for their jobs again and again, and monitors for the agent's health.
+            routine = scope["method"] in ("GET", "HEAD") and 200 <= status < 300
+            _LOG.log(
+                logging.DEBUG if routine else logging.INFO,
                 "%s %s %.200r %s %.1f ms",
                 request_id,
                 scope["method"],
