@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 		"$$found" -m venv --clear $(VENV); \
 	fi
 	@echo "Installing what constraints.txt pins into $(VENV); the first time takes some minutes ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[pipeline,dev]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[agent,pipeline,dev]"
 	@touch $(STAMP)
 
 demo: $(STAMP)
