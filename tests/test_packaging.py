@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from live_agent import failure_of, launched, outcome_of, request_of, upload
+
+from device_bench.protocol import FailureKind, Measurement, RuntimeName
+from device_bench.wire import MeasureJob, Pairing
 
 pytestmark = pytest.mark.venv
 
@@ -40,10 +45,14 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of an environment with the base install and nothing else."""
-    folder = tmp_path_factory.mktemp("board")
+def distributions(binaries: Path) -> set[str]:
+    """What is installed in an environment."""
+    listed = run(binaries / "python", "-m", "pip", "list", "--format=json", cwd=binaries)
+    return {row["name"].lower().replace("_", "-") for row in json.loads(listed.stdout)}
+
+
+def install(folder: Path, what: str) -> Path:
+    """Make a virtual environment with `what` of this project; its `bin` folder."""
     checkout = folder / "checkout"
     # A copy, since building a wheel leaves files in the tree it is built from.
     checkout.mkdir()
@@ -55,16 +64,27 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert made.returncode == 0, made.stderr
     binaries = folder / "venv" / "bin"
     installed = run(
-        binaries / "python", "-m", "pip", "install", "-q", "-c", "constraints.txt", ".", cwd=checkout
+        binaries / "python", "-m", "pip", "install", "-q", "-c", "constraints.txt", what, cwd=checkout
     )
     assert installed.returncode == 0, installed.stderr
     shutil.rmtree(checkout)
     return binaries
 
 
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` folder of an environment with the base install and nothing else."""
+    return install(tmp_path_factory.mktemp("board"), ".")
+
+
+@pytest.fixture(scope="module")
+def agent_board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` folder of an environment as the README makes it on a board."""
+    return install(tmp_path_factory.mktemp("agent-board"), ".[agent,litert]")
+
+
 def test_base_install_brings_no_heavy_library(board: Path) -> None:
-    listed = run(board / "python", "-m", "pip", "list", "--format=json", cwd=board)
-    names = {row["name"].lower().replace("_", "-") for row in json.loads(listed.stdout)}
+    names = distributions(board)
     assert "edgeloop" in names
     assert not names & NOT_ON_A_BOARD
     assert run(board / "python", "-m", "pip", "check", cwd=board).returncode == 0
@@ -89,6 +109,29 @@ def test_missing_extra_is_named_without_a_traceback(board: Path, tmp_path: Path)
     assert done.returncode in (2, 3)
     assert 'pip install \\"edgeloop[onnxruntime]\\"' in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_agent_serves_and_measures_without_torch(agent_board: Path, tmp_path: Path) -> None:
+    names = distributions(agent_board)
+    assert {"edgeloop", "cryptography", "ai-edge-litert"} <= names
+    assert not names & NOT_ON_A_BOARD
+    state = tmp_path / "state"
+    command = agent_board / "device-bench"
+    said = run(command, "init", "--state", state, "--name", "127.0.0.1", "--json", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    pairing = Pairing.from_line(json.loads(said.stdout)["pairing"])
+    words = [command, "serve", "--state", state, "--host", "127.0.0.1", "--port", "0"]
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    model = (ROOT / "device_bench" / "known" / "float.tflite").read_bytes()
+    with (
+        launched([str(word) for word in words], environment, state, pairing) as agent,
+        agent.client() as client,
+    ):
+        request = request_of(upload(client, model), RuntimeName.LITERT)
+        assert isinstance(outcome_of(client, MeasureJob(request=request)), Measurement)
+        missing = failure_of(client, MeasureJob(request=request_of(request.sha256, RuntimeName.ONNXRUNTIME)))
+        assert missing.kind is FailureKind.RUNTIME_MISSING
+        assert 'pip install "edgeloop[onnxruntime]"' in missing.message
 
 
 def test_report_templates_travel_with_the_package(board: Path) -> None:
