@@ -273,7 +273,8 @@ class _Files:
     def in_words(self, text: str) -> str:
         """An agent's words with our names for the files."""
         for sha256, path in self.paths.items():
-            short = rf"\b{sha256[:_SHORTEST_NAME]}[0-9a-f]*(\.\w+)?"
+            # With or without the folder that it had on the board.
+            short = rf"(\S*/)?\b{sha256[:_SHORTEST_NAME]}[0-9a-f]*(\.\w+)?"
             text = re.sub(short, str(path).replace("\\", r"\\"), text)
         return text
 

@@ -137,13 +137,14 @@ def test_predict_gives_what_this_machine_gives(bench: AgentBench, model: Path) -
     np.testing.assert_allclose(there, np.maximum(inputs @ weights(), 0), rtol=1e-5, atol=1e-6)
 
 
-def test_compare(bench: AgentBench, model: Path, tmp_path: Path) -> None:
+def test_compare(agent: LiveAgent, bench: AgentBench, model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
     other.write_bytes(small_onnx())
     found = bench.compare(request_for(model), request_for(other, threads=2), SHORT_ROUNDS)
     assert isinstance(found, Comparison), found
     assert found.rounds == SHORT_ROUNDS.count
     assert any("unlike conditions" in warning for warning in found.warnings)
+    assert not any(str(agent.state) in warning for warning in found.warnings)
 
 
 def test_a_failure_names_the_file_as_it_is_named_here(bench: AgentBench, tmp_path: Path) -> None:
