@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from device_bench.agent.cli import add_commands
+from device_bench.emulated.cli import add_commands as add_emulation
 from device_bench.errors import BadInputError, EdgeloopError, unknown_name
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def _errors_on_screen(debug: bool) -> Iterator[None]:
 
 
 add_commands(app, _errors_on_screen)
+add_emulation(app, _errors_on_screen)
 
 if __name__ == "__main__":
     main()

@@ -96,6 +96,7 @@ class Readings(Record):
     arena_bytes: int | None
     device_bytes: int | None = None
     energy: Energy | None = None
+    instructions: int | None = None
     conditions: Conditions
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]

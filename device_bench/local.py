@@ -37,7 +37,7 @@ from device_bench.protocol import (
     RuntimeName,
 )
 from device_bench.runtimes import MODULES
-from device_bench.statistics import drift_note, latency, outlier_note, ratio_of_rounds
+from device_bench.statistics import Ratio, drift_note, latency, outlier_note, ratio_of_rounds
 
 # Peak memory of a process with each runtime and no model. It depends on the installation alone, so one
 # reading serves as long as this process lives.
@@ -111,7 +111,7 @@ def compare(first: BenchRequest, second: BenchRequest, rounds: Rounds = Rounds()
         first=latency([ns for samples in taken[0] for ns in samples], first.seed),
         second=latency([ns for samples in taken[1] for ns in samples], second.seed),
         conditions=opened[0].conditions,
-        warnings=_comparison_warnings(first, second, opened, ratio.low, ratio.high),
+        warnings=_comparison_warnings(first, second, opened, ratio),
     )
 
 
@@ -257,6 +257,7 @@ def _measurement(request: BenchRequest, readings: Readings, baseline: int) -> Me
         ),
         conditions=readings.conditions,
         energy=readings.energy,
+        instructions=readings.instructions,
         inputs=readings.inputs,
         outputs=readings.outputs,
         settled=readings.steady and drift is None,
@@ -269,7 +270,7 @@ def _naming(failure: Failure, request: BenchRequest) -> Failure:
 
 
 def _comparison_warnings(
-    first: BenchRequest, second: BenchRequest, opened: list[Opened], low: float, high: float
+    first: BenchRequest, second: BenchRequest, opened: list[Opened], ratio: Ratio
 ) -> tuple[str, ...]:
     warnings = [
         f"{request.path}: the warm-up did not become stable"
@@ -281,7 +282,12 @@ def _comparison_warnings(
         for request, ready in zip((first, second), opened, strict=True)
         for note in ready.notes
     ]
-    if low <= 1 <= high:
+    if ratio.of_means:
+        warnings.append(
+            "another process took turns with these runs: the ratio is that of mean times, which it delays "
+            "alike; measure on a quieter machine for a sharper one"
+        )
+    if ratio.low <= 1 <= ratio.high:
         warnings.append("the interval holds 1: these rounds do not tell which of the two is faster")
     if (first.runtime, first.threads) != (second.runtime, second.threads):
         warnings.append(

@@ -29,9 +29,13 @@ def show_measurement(title: str, measurement: Measurement, console: Console | No
     if measurement.energy is not None:
         energy = measurement.energy
         table.add_row("energy", f"{energy.mean_mj:.4g} mJ an inference, by {energy.source}")
+    if measurement.instructions is not None:
+        table.add_row("an inference", f"{measurement.instructions:,} instructions")
     for name, value in _condition_rows(measurement.conditions):
         table.add_row(name, value)
     console.print(table)
+    if measurement.conditions.device.emulated:
+        console.print("emulated: these times are no latencies", style="yellow")
     for warning in measurement.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
 

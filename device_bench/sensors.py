@@ -9,6 +9,7 @@ import os
 import platform
 from pathlib import Path
 
+from device_bench.emulated.detection import is_emulated
 from device_bench.protocol import DeviceInfo
 
 ROOT = Path("/")
@@ -58,6 +59,7 @@ def device_info(root: Path = ROOT) -> DeviceInfo:
         cpu_count=os.cpu_count() or 1,
         memory_bytes=_physical_bytes(),
         isa=tuple(name for name in _ISA if name in flags),
+        emulated=is_emulated(root),
     )
 
 

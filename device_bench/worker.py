@@ -37,6 +37,7 @@ from device_bench.commands import (
     Written,
 )
 from device_bench.confinement import apply_limits, bind_cores, leave_network
+from device_bench.emulated.instructions import instructions_of, open_counter
 from device_bench.errors import MissingExtraError
 from device_bench.prediction import predict_file
 from device_bench.profiling import break_down
@@ -144,6 +145,7 @@ class Worker:
         # The list of samples is ours, not the model's; of a model of microseconds it is a megabyte.
         peak_bytes = max(warm_peak, sensors.peak_resident_bytes() - len(samples) * samples.itemsize)
         throttled = stability.throttle_count() - throttled
+        counter = open_counter() if request.threads == 1 else None
         if throttled:
             notes.append(f"the processor was throttled for heat {throttled} time(s) meanwhile: cool it")
         return Readings(
@@ -153,6 +155,7 @@ class Worker:
             arena_bytes=model.arena_bytes,
             device_bytes=None if _on_cpu(request) else gpu.process_bytes(),
             energy=_energy(model, request),
+            instructions=None if counter is None else instructions_of(model.invoke, counter),
             conditions=self._conditions(request, model),
             inputs=model.inputs,
             outputs=model.outputs,

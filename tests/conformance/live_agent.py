@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,15 +103,29 @@ def serving(
     state: Path, token: str, fingerprint: str, *options: str, prelude: str = "", **environment: str
 ) -> Iterator[LiveAgent]:
     """As `running`, from a folder that `init` has made."""
-    log = state / "agent.log"
     words = [sys.executable, "-c", f"{prelude}\n{_SERVE}", "serve", "--state", str(state)]
+    words += ["--host", "127.0.0.1", "--port", "0", *options]
+    pairing = Pairing(fingerprint=fingerprint, token=token)
+    with launched(words, {**os.environ, **environment}, state, pairing) as agent:
+        yield agent
+
+
+@contextlib.contextmanager
+def launched(
+    words: Sequence[str], environment: Mapping[str, str], state: Path, pairing: Pairing
+) -> Iterator[LiveAgent]:
+    """The agent that a command serves, until the block ends.
+
+    Args:
+        words: the command; it must serve on loopback and from `state`.
+        environment: the whole of it.
+        state: the agent's folder, initialised.
+        pairing: what `init` gave.
+    """
+    token, fingerprint = pairing.token, pairing.fingerprint
+    log = state / "agent.log"
     with log.open("ab") as file:
-        process = subprocess.Popen(
-            [*words, "--host", "127.0.0.1", "--port", "0", *options],
-            stdout=file,
-            stderr=file,
-            env={**os.environ, **environment},
-        )
+        process = subprocess.Popen(list(words), stdout=file, stderr=file, env=dict(environment))
     try:
         url = _address(log, process)
         yield LiveAgent(url, token, fingerprint, state, log, process)
