@@ -57,6 +57,12 @@ def run(
     ] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads that the runtime may use.")] = 1,
     cores: Annotated[str, typer.Option(help="Cores to run on, such as 2 or 0,2-3. Default: any.")] = "",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the latency goes, operator by operator.")
+    ] = False,
+    slowest_first: Annotated[
+        bool, typer.Option("--sort", help="With --profile: the slowest operator first.")
+    ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -65,8 +71,11 @@ def run(
         name = _runtime_of(file, runtime)
         import pydantic
 
-        from device_bench.local import measure
-        from device_bench.protocol import BenchRequest, Failure
+        from device_bench import local
+        from device_bench.protocol import BenchRequest, Failure, Profile
+
+        if slowest_first and not profile:
+            raise BadInputError("--sort orders the operators of a profile: give --profile too")
 
         chosen = parse_cores(cores)
         try:
@@ -75,13 +84,19 @@ def run(
             )
         except pydantic.ValidationError as error:
             raise BadInputError(_first_complaint(error)) from error
-        outcome = measure(request)
+        outcome = local.profile(request) if profile else local.measure(request)
         if as_json:
             typer.echo(outcome.model_dump_json(indent=2))
         if isinstance(outcome, Failure):
             typer.echo(f"{outcome.kind.value}: {outcome.message}", err=True)
             raise typer.Exit(3)
-        if not as_json:
+        if as_json:
+            return
+        if isinstance(outcome, Profile):
+            from device_bench.profile_table import show_profile
+
+            show_profile(file.name, outcome, slowest_first=slowest_first)
+        else:
             from device_bench.screen import show_measurement
 
             show_measurement(file.name, outcome)

@@ -13,6 +13,7 @@ from device_bench.errors import BadInputError
 from device_bench.protocol import BenchRequest, Comparison, Failure, Measurement, Record, Rounds
 from device_bench.runtimes import SUFFIXES
 from flows.bench_tables import show_comparisons, show_outcomes
+from flows.profile import profile_artifact
 from flows.waiting import Waiting
 from pipeline.target import Target, device_of, find_targets, known_targets, target_beside
 from pipeline.target_bench import bench_for
@@ -32,6 +33,7 @@ class BenchOrder:
 
     `targets`: names of targets or devices; none are all local ones that read the artifact.
     `accelerator` and `threads` stand in for what the targets say. `other`: what to compare with.
+    `profile`: show where the latency goes instead of measuring it.
     """
 
     artifact: Path
@@ -39,6 +41,7 @@ class BenchOrder:
     threads: int | None = None
     accelerator: str | None = None
     other: Path | None = None
+    profile: bool = False
 
     @property
     def files(self) -> list[Path]:
@@ -56,7 +59,11 @@ def bench_artifact(order: BenchOrder, *, as_json: bool) -> int:
         BadInputError: no such file, an unknown format or target, a target that does not read the format, or
             no thread.
     """
+    if order.profile and order.other is not None:
+        raise BadInputError("--profile shows one file and --compare measures two: leave one of them out")
     targets = _targets(order)
+    if order.profile:
+        return profile_artifact(order.artifact, targets, as_json=as_json)
     users = [targets] if order.other is None else [targets, _targets_beside(targets, order.other)]
     found = _Found([{} for _ in users], {})
     with Waiting(Console(stderr=True)) as waiting:

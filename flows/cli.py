@@ -82,6 +82,9 @@ def bench(
     ] = None,
     accelerator: Annotated[str | None, typer.Option(help="cpu, cuda, … Default: cpu.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime. Default: 1.")] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the latency goes, operator by operator.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
@@ -90,7 +93,7 @@ def bench(
     def run() -> int:
         from flows.bench import BenchOrder, bench_artifact
 
-        order = BenchOrder(artifact, tuple(target or ()), threads, accelerator, compare)
+        order = BenchOrder(artifact, tuple(target or ()), threads, accelerator, compare, profile)
         return bench_artifact(order, as_json=json)
 
     raise typer.Exit(_guarded(run, debug))

@@ -54,6 +54,8 @@ class PolicyContext:
         base_latency_ms: p50 of the original's plain INT8 export, by target.
         effects: of single changes, as far as they were probed.
         metric: what accuracies are, and whether higher is better.
+        shares: target → unit → its share of the original's latency there, and "other"; a target that cannot
+            tell is absent.
     """
 
     graph: ModelGraph
@@ -65,6 +67,7 @@ class PolicyContext:
     effects: Mapping[Change, Effect] = field(default_factory=dict)
     seed: int = 0
     metric: Metric = Metric.ACCURACY
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def drop(self, accuracy: float) -> float:
         """How much worse than the float model, in points of the metric; positive is worse."""
