@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -123,10 +125,18 @@ def test_an_unknown_scope(state: Path) -> None:
 
 
 def test_serve_before_init(tmp_path: Path) -> None:
-    done = run(tmp_path / "state", "serve")
-    assert done.exit_code == 2
-    assert "device-bench init" in done.output
-    assert "Traceback" not in done.output
+    # In a process of its own, as it sets up the logging of the whole process.
+    words = ["serve", "--state", str(tmp_path / "state")]
+    done = subprocess.run(
+        [sys.executable, "-m", "device_bench.cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "device-bench init" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_logs_name_requests_and_no_secrets(tmp_path: Path, caplog: pytest.LogCap
             assert wrong.status_code == 401
         assert token not in caplog.text
 
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="device_bench"):
         asyncio.run(act())
     assert "my-request-1 GET '/v1/info' 200" in caplog.text
     assert "wrong-and-secret" not in caplog.text
