@@ -221,7 +221,8 @@ class Failure(Record):
 class Comparison(Record):
     """Two artifacts in interleaved rounds (A B A B …).
 
-    `speedup` is the median over rounds of p50(A)/p50(B) within a round: above 1 means B is faster.
+    `speedup` is the median over rounds of p50(A)/p50(B) within a round: above 1 means B is faster. Where
+    another process took turns with the runs, it is that of their mean times, and a warning says so.
     `low`/`high`: 95 % bootstrap interval over rounds. `first`/`second`: all rounds' samples together.
     """
 
