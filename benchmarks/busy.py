@@ -39,7 +39,11 @@ PAIRS = (
 @contextmanager
 def load_on(core: int) -> Iterator[None]:
     """A process that keeps one core busy with arithmetic over more memory than its caches hold."""
-    code = "import numpy as n\na = n.ones(1 << 20)\nwhile True: a = a * 0.5 + 0.5"
+    # It ends with this process, however that ends.
+    code = (
+        "import numpy, os\nparent, a = os.getppid(), numpy.ones(1 << 20)\n"
+        "while os.getppid() == parent: a = a * 0.5 + 0.5"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}
     ) as process:
