@@ -1,9 +1,12 @@
 """LiteRT, whose Python interpreter has no profiler: each operator cut out of the file and measured alone.
 
 All of them are held open in one process and take turns with the whole file; the cost of an invoke that does
-nearly nothing is taken off each. What XNNPACK fuses is measured together: a PAD is part of the convolution behind it
-(alone it took 17 % of a DS-CNN that does not pay for it), an activation part of what is before it. So is an
-operator that the interpreter refuses alone with the next one.
+nearly nothing is taken off each. What XNNPACK fuses is measured together: a PAD is part of the convolution
+behind it (alone it took 17 % of a DS-CNN that does not pay for it), an activation part of what is before it.
+So is an operator that the interpreter refuses alone with the next one.
+
+Seen with ai-edge-litert 2.3.0, one thread, on a busy core: the operators of a DS-CNN, two ResNet-20 (float
+and INT8) and a MobileNetV2 sum to between 0.99 and 1.06 of the whole.
 """
 
 from __future__ import annotations

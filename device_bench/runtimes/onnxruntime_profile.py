@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import tempfile
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ _MOST_RUNS = 60
 _CHAIN = 64
 _FEW_INPUTS, _MANY_INPUTS = 1, 9
 _KERNEL = "_kernel_time"
+_BLOCKED = "_nchwc"
 
 
 class _Traced(NamedTuple):
@@ -73,8 +75,9 @@ def profile(path: Path, model: Model, request: BenchRequest, clock: Clock) -> Br
                 profiled.invoke()
         traced = _read_trace(profiled)
         overhead = _overhead(Path(folder), request, clock)
+    finder = _Finder(nodes, read_nodes(path.read_bytes()))
     return Breakdown(
-        operators=tuple(_operator_time(found, nodes, overhead) for found in traced),
+        operators=tuple(_operator_time(found, finder.of(found), overhead) for found in traced),
         whole_ms=float(np.median(whole)) / 1e6,
         method="profiler",
     )
@@ -92,14 +95,14 @@ class _ProfiledModel(OnnxModel):
         return Path(self._profiled.end_profiling())
 
 
-def _open_profiled(path: Path, request: BenchRequest, folder: Path) -> tuple[_ProfiledModel, dict[str, Node]]:
-    """The file with the profiler on, and the nodes that ONNX Runtime made of it, by name."""
+def _open_profiled(path: Path, request: BenchRequest, folder: Path) -> tuple[_ProfiledModel, list[Node]]:
+    """The file with the profiler on, and the nodes that ONNX Runtime made of it."""
     optimized = folder / "optimized.onnx"
     settings = session_settings(request.threads)
     settings.optimized_model_filepath = str(optimized)
     profiled = _session(str(path), settings, folder / "trace")
     profiled.set_inputs(random_inputs(profiled.inputs, request.seed))
-    return profiled, {node.name: node for node in read_nodes(optimized.read_bytes())}
+    return profiled, read_nodes(optimized.read_bytes())
 
 
 def _session(model: str | bytes, settings: Any, trace: Path | None) -> _ProfiledModel:
@@ -181,8 +184,52 @@ def _overhead_at(inputs: int, folder: Path, request: BenchRequest, clock: Clock)
     return noted - (float(np.median(whole)) - float(np.median(start))) / (_CHAIN - 1) / 1e3
 
 
-def _operator_time(traced: _Traced, nodes: dict[str, Node], overhead: _Overhead) -> OperatorTime:
-    node = nodes.get(traced.name)
+class _Finder:
+    """Finds the nodes of the optimized file that the trace speaks of. Ask in the order of the run.
+
+    Args:
+        nodes: of the optimized file.
+        originals: of the file itself.
+    """
+
+    def __init__(self, nodes: Sequence[Node], originals: Sequence[Node]) -> None:
+        self._maker = {name: node for node in originals for name in node.outputs}
+        self._named = {node.name: node for node in nodes if node.name}
+        # The trace makes a name up for these; both are in the order of the run.
+        self._nameless = [node for node in nodes if not node.name]
+
+    def of(self, traced: _Traced) -> Node | None:
+        """The node; None for one that is not in the main graph."""
+        if traced.name in self._named:
+            return self._with_names(self._named[traced.name])
+        fitting = (i for i, node in enumerate(self._nameless) if node.operator == traced.operator)
+        place = next(fitting, None)
+        return None if place is None else self._nameless.pop(place)
+
+    def _with_names(self, node: Node) -> Node:
+        """With the constants that the file's own operator reads.
+
+        A convolution in blocks of channels has its weights laid out anew under other names; it is called
+        after what comes out of it in the file.
+        """
+        if not node.name.endswith(_BLOCKED):
+            return node
+        seen: set[str] = set()
+        front = [node.name.removesuffix(_BLOCKED)]
+        while front:
+            maker = self._maker.get(front.pop(0))
+            if maker is None or maker.outputs[0] in seen:
+                continue
+            seen.add(maker.outputs[0])
+            if maker.operator == node.operator:
+                constants = tuple(name for name in maker.inputs if name not in self._maker)
+                return node._replace(inputs=(*node.inputs, *constants))
+            # Activations and additions were fused behind it.
+            front += maker.inputs
+        return node
+
+
+def _operator_time(traced: _Traced, node: Node | None, overhead: _Overhead) -> OperatorTime:
     return OperatorTime(
         name=traced.name,
         operator=traced.operator,
