@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
 
-from device_bench.emulated import instructions
+from device_bench.emulated import detection, instructions
 from device_bench.errors import BadInputError, RunError
 
 # The number by which a core names itself (MIDR_EL1's part number, Arm's reference manuals). Libraries choose
@@ -60,6 +60,7 @@ class Board:
             **kept,
             "QEMU_LD_PREFIX": str(self.folder / "root"),
             "QEMU_CPU": self.core,
+            detection.VARIABLE: "1",
             "PYTHONPATH": str(self.folder / "site"),
         }
         plugin = self.folder / "libcount_instructions.so"
@@ -137,7 +138,8 @@ def _make_site(board: Board) -> None:
         partial.rename(site)
     ours = Path(__file__).resolve().parent.parent
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ours, site / ours.name, ignore=ignored, dirs_exist_ok=True)
+    shutil.rmtree(site / ours.name, ignore_errors=True)
+    shutil.copytree(ours, site / ours.name, ignore=ignored)
     _compile(site / ours.name, site)
     record_folder = site / f"edgeloop-{version('edgeloop')}.dist-info"
     record_folder.mkdir(exist_ok=True)
