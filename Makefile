@@ -1,5 +1,6 @@
 # make demo   the environment, then one small model compressed and measured on this machine
 # make test   the environment, then the tests with their coverage
+# make test-slow  the tests that take minutes: fuzzing and load at length, the aarch64 builds emulated
 # make lint   the environment, then ruff and mypy
 # make clean  remove what these made
 #
@@ -15,10 +16,10 @@ PYTEST_ARGS ?=
 SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test lint clean
+.PHONY: help environment demo test test-slow lint clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
 
 environment: $(STAMP)
 
@@ -51,6 +52,9 @@ test: $(STAMP)
 		export EDGELOOP_DATA="$$(cd ../shared/data && pwd)"; \
 	fi; \
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest -m "slow or arm" $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
