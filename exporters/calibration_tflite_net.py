@@ -32,6 +32,8 @@ class TfliteNetBuilder:
         self._operators: list[Any] = []
         self._codes: dict[int, int] = {}
         self._input: int | None = None
+        # Tokens by key, as they were before they were turned: features first.
+        self._unturned: dict[str | int, Value] = {}
 
     def picture(self, height: int, width: int, channels: int) -> Value:
         return self._enter((height, width, channels))
@@ -106,13 +108,17 @@ class TfliteNetBuilder:
         turned = self._reshaped(self._transposed(made, (features, *sides), (0, 3, 1, 2)), (features, count))
         place = self._constant(random_weights(self._rng, 1, features, count), SCALE)
         moved = self._result("ADD", [turned], [place], turned.shape, self._schema.AddOptionsT())
-        return self._transposed(moved, (count, features), (0, 2, 1))
+        tokens = self._transposed(moved, (count, features), (0, 2, 1))
+        self._unturned[tokens.key] = moved
+        return tokens
 
     def norm(self, x: Value) -> Value:
         """Layer norm in the converter's thirteen operators."""
         count = x.shape[0]
         scalar = self._constant(np.array(100, np.int8), TINY_SCALE)
-        average = self._mean(x, (0, 2), (count,), keeps=False, batch=False)
+        # The converter takes the mean of what was transposed before it is transposed.
+        source, axes = (x, (0, 2)) if x.key not in self._unturned else (self._unturned[x.key], (0, 1))
+        average = self._mean(source, axes, (count,), keeps=False, batch=False)
         off = self._result("SQUARED_DIFFERENCE", [x, self._reshaped(average, (count, 1))], [], x.shape)
         spread = self._mean(off, (0, 2), (count,), keeps=False, batch=False)
         add, mul, sub = self._schema.AddOptionsT(), self._schema.MulOptionsT(), self._schema.SubOptionsT()

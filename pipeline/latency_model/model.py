@@ -44,7 +44,7 @@ LEAST_MS = 1e-7
 FOLDS = 5
 # Between these quantiles of measured / predicted lie nine of ten.
 INTERVAL = (0.05, 0.95)
-# How far beyond the largest and below the smallest that was measured a size may lie without a word.
+# How many times the largest that was measured a size may be without a word.
 STRETCH = 1.25
 UNKNOWN_SPREAD = (0.0, float("inf"))
 
@@ -57,13 +57,13 @@ class LatencyModel:
         costs: ms for each (group, term).
         trees: fitted regression trees, in order.
         spread: quantiles of measured / predicted in cross-validation.
-        sizes: for each group the smallest and largest of each size that was measured.
+        sizes: for each group the largest of each size that was measured.
     """
 
     costs: dict[tuple[str, str], float]
     trees: tuple[Any, ...]
     spread: tuple[float, float]
-    sizes: dict[str, dict[str, tuple[float, float]]]
+    sizes: dict[str, dict[str, float]]
 
     @classmethod
     def fit(cls, nets: Sequence[MeasuredNet], spread: tuple[float, float] = UNKNOWN_SPREAD) -> LatencyModel:
@@ -110,9 +110,10 @@ class LatencyModel:
                 notes[f"{name}: never measured, counted as nothing"] = None
                 continue
             for size, value in _sizes_of(operator).items():
-                low, high = self.sizes[name][size]
-                if not low / STRETCH <= value <= high * STRETCH:
-                    notes[f"{name}: {size} {value:g} where {low:g} to {high:g} were measured"] = None
+                # Below the smallest a fixed cost for the call is all that is left.
+                if value > STRETCH * self.sizes[name][size]:
+                    most = self.sizes[name][size]
+                    notes[f"{name}: {size} {value:g} where at most {most:g} was measured"] = None
         return tuple(notes)
 
 
@@ -229,12 +230,11 @@ def _sizes_of(operator: Operator) -> dict[str, float]:
     return {"multiplications": operator.macs, "elements": moved, "weights": operator.weights}
 
 
-def _sizes(nets: Sequence[MeasuredNet]) -> dict[str, dict[str, tuple[float, float]]]:
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+def _sizes(nets: Sequence[MeasuredNet]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
     for net in nets:
         for operator in net.operators:
             ranges = found.setdefault(group(operator), {})
             for size, value in _sizes_of(operator).items():
-                low, high = ranges.get(size, (value, value))
-                ranges[size] = (min(low, value), max(high, value))
+                ranges[size] = max(ranges.get(size, value), value)
     return found

@@ -121,6 +121,13 @@ def test_a_stem_of_one_channel_is_a_depthwise_convolution_in_tflite(tmp_path: Pa
     assert (stem.detail, stem.rows, stem.columns, stem.depth) == ("multiplied", 64, 12, 9)
 
 
+def test_the_first_norm_reads_tokens_before_they_are_turned_in_tflite(tmp_path: Path) -> None:
+    builder = TfliteNetBuilder(0)
+    x = builder.norm(builder.norm(builder.patches(builder.picture(8, 8, 1), 12, 2)))
+    found = operators(tmp_path, "tflite", builder.finish(x))
+    assert [one.detail for one in of_kind(found, "mean")] == ["01", "02", "02", "02"]
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("number", range(14))
 def test_designed_nets_run(tmp_path: Path, form: str, number: int) -> None:
