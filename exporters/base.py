@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from device_bench.protocol import Record, TensorInfo
 from pipeline.data.base import Preprocessing
@@ -17,11 +18,15 @@ Layout = Literal["NCHW", "NHWC", "NC", "NCL"]
 
 
 class ArtifactMetadata(Record):
-    """What travels inside every artifact, so that a file alone can be used rightly."""
+    """What travels inside every artifact, so that a file alone can be used rightly.
+
+    `units`: layer → its unit, in the network's order, by which a profile of the file is told unit by unit.
+    """
 
     plan_id: str = ""
     task_fingerprint: str = ""
     labels: tuple[str, ...] = ()
+    units: dict[str, str] = Field(default_factory=dict)
     preprocessing: Preprocessing = Preprocessing()
 
 

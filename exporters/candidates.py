@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, TimingPolicy
+from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, Profile, TimingPolicy
 from exporters import exporter_for
 from exporters.base import ArtifactMetadata
 from exporters.onnx_int8 import quantize_int8 as quantize_onnx
+from exporters.profile import units_of_layers
 from exporters.tflite_int8 import quantize_int8 as quantize_tflite
 from exporters.to_onnx import write_onnx
 from exporters.to_tflite import channels_last, write_tflite
@@ -25,6 +26,7 @@ from exporters.traced_tflite import TracedTflite
 from pipeline.errors import ExportError
 from pipeline.graph import ModelGraph
 from pipeline.plan import CompressionPlan
+from pipeline.storage import write_whole
 from pipeline.target import Target
 from pipeline.target_bench import bench_for, insist
 
@@ -33,6 +35,7 @@ LOG = logging.getLogger(__name__)
 # Latency depends on shapes, not on values: a few samples set ranges that are good enough to time with.
 TIMING_CALIBRATION_SAMPLES = 8
 CANDIDATE_TIMING = TimingPolicy(warmup_seconds=0.2, min_seconds=0.6, max_seconds=10.0)
+PROFILE_TIMING = TimingPolicy(warmup_seconds=0.2, min_seconds=0.4, max_seconds=10.0)
 
 
 @dataclass
@@ -75,24 +78,37 @@ class ShapeBench:
             return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
         self._spent(f"export {target.artifact_format}", started)
         started = time.monotonic()
-        request = BenchRequest(
-            path=str(path),
-            runtime=target.runtime,
-            accelerator=target.accelerator,
-            threads=target.threads,
-            timing=CANDIDATE_TIMING,
-        )
+        request = _request(path, target, CANDIDATE_TIMING)
         outcome = insist(lambda: bench_for(target).measure(request))
         self._spent(f"measure {target.name}", started)
         if isinstance(outcome, Measurement):
-            partial = known.with_suffix(".part")
-            partial.write_text(outcome.model_dump_json(), encoding="utf-8")
-            partial.replace(known)
+            write_whole(known, outcome.model_dump_json().encode())
+        return outcome
+
+    def profile(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Profile | Failure]:
+        """Where the latency of `module` goes on each target; what was told of a plan before is kept."""
+        return {target.name: self._profile_on(target, module, plan) for target in self.targets}
+
+    def _profile_on(self, target: Target, module: nn.Module, plan: CompressionPlan) -> Profile | Failure:
+        known = self.folder / f"{plan.plan_id}-{target.name}.profile.json"
+        if known.exists():
+            return Profile.model_validate_json(known.read_text(encoding="utf-8"))
+        path = self.folder / f"candidate.{target.artifact_format}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        try:
+            self.write(target.artifact_format, module, plan, path)
+        except ExportError as error:
+            return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
+        outcome = bench_for(target).profile(_request(path, target, PROFILE_TIMING))
+        self._spent(f"profile {target.name}", started)
+        if isinstance(outcome, Profile):
+            write_whole(known, outcome.model_dump_json().encode())
         return outcome
 
     def write(self, form: str, module: nn.Module, plan: CompressionPlan, path: Path) -> None:
         """Write the INT8 file by the traced export of the original; anew, and said so, where that fails."""
-        metadata = ArtifactMetadata(plan_id=plan.plan_id)
+        metadata = ArtifactMetadata(plan_id=plan.plan_id, units=units_of_layers(self.graph))
         if form not in self._untraceable:
             try:
                 if form == "onnx":
@@ -126,6 +142,16 @@ class ShapeBench:
 
     def _spent(self, what: str, started: float) -> None:
         self.seconds[what] = self.seconds.get(what, 0.0) + time.monotonic() - started
+
+
+def _request(path: Path, target: Target, timing: TimingPolicy) -> BenchRequest:
+    return BenchRequest(
+        path=str(path),
+        runtime=target.runtime,
+        accelerator=target.accelerator,
+        threads=target.threads,
+        timing=timing,
+    )
 
 
 def shape_signature(module: nn.Module, graph: ModelGraph) -> str:

@@ -19,26 +19,36 @@ OTHER = "other"
 _MATMULS = ("MatMul", "QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 
 
-def unit_shares(profile: Profile, graph: ModelGraph) -> dict[str, float]:
+def units_of_layers(graph: ModelGraph) -> dict[str, str]:
+    """The unit of each layer that has weights, in the network's order; exporters put it into their files."""
+    units = {layer: unit.name for unit in reversed(graph.units) for layer in unit.layers}
+    return {layer.name: units[layer.name] for layer in graph.layers if layer.name in units}
+
+
+def unit_shares(profile: Profile, units: Mapping[str, str]) -> dict[str, float]:
     """Each unit's share of the latency of the whole file, and `OTHER`; they sum to 1.
 
     Args:
-        profile: of a file that was exported from the module that `graph` was traced from, or a copy of it.
+        profile: of a file that was exported from the module that the units were found in, or from a copy.
+        units: by layer, as `units_of_layers` gives them.
     """
-    unit_of = {layer: unit.name for unit in reversed(graph.units) for layer in unit.layers}
-    shares = {unit.name: 0.0 for unit in graph.units}
-    for operator, layer in zip(profile.operators, layers_of(profile.operators, graph), strict=True):
-        unit = None if layer is None else unit_of.get(layer)
-        if unit is not None:
-            shares[unit] += operator.ms / profile.whole_ms
+    shares = dict.fromkeys(units.values(), 0.0)
+    for operator, layer in zip(profile.operators, layers_of(profile.operators, list(units)), strict=True):
+        if layer is not None:
+            shares[units[layer]] += operator.ms / profile.whole_ms
     # Operators of no unit, and what no operator accounts for.
     shares[OTHER] = 1.0 - sum(shares.values())
     return shares
 
 
-def layers_of(operators: Sequence[OperatorTime], graph: ModelGraph) -> list[str | None]:
-    """The layer that each operator belongs to; None where nothing tells."""
-    names = _Names(layer.name for layer in graph.layers)
+def layers_of(operators: Sequence[OperatorTime], layers: Sequence[str]) -> list[str | None]:
+    """The layer that each operator belongs to; None where nothing tells.
+
+    Args:
+        operators: in the order of the run.
+        layers: names of the network's layers with weights, in its order.
+    """
+    names = _Names(layers)
     maker = {name: i for i, operator in enumerate(operators) for name in operator.outputs}
     readers: dict[str, list[int]] = {}
     for i, operator in enumerate(operators):
@@ -48,7 +58,7 @@ def layers_of(operators: Sequence[OperatorTime], graph: ModelGraph) -> list[str 
         names.first(name for name in operator.inputs if name not in maker) or names.first(operator.outputs)
         for operator in operators
     ]
-    order = {layer.name: i for i, layer in enumerate(graph.layers)}
+    order = {layer: i for i, layer in enumerate(layers)}
     found: list[str | None] = []
     for i, operator in enumerate(operators):
         layer = owned[i] or _of_bias(i, operators, readers, owned)
@@ -98,6 +108,9 @@ class _Names:
             while steps and not steps[0].endswith("_wrapped"):
                 steps.pop(0)
             fitting = [name for name, parts in self._parts.items() if _fits(steps[1:], parts)]
+            # Steps may be missing: without any, "conv1" is meant and not "layer1.0.conv1".
+            shortest = min((len(self._parts[name]) for name in fitting), default=0)
+            fitting = [name for name in fitting if len(self._parts[name]) == shortest]
             if len(fitting) == 1:
                 return fitting[0]
         return None

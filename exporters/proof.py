@@ -40,10 +40,12 @@ class Prover:
     Args:
         dataset: gives calibration samples, the search split for parity, and the metric.
         task_fingerprint: goes into every file.
+        units: layer → its unit, as `exporters.profile.units_of_layers` gives it; goes into every file.
     """
 
     dataset: Dataset
     task_fingerprint: str
+    units: Mapping[str, str] = field(default_factory=dict)
     _calibration: np.ndarray | None = field(default=None, init=False)
 
     @property
@@ -69,6 +71,7 @@ class Prover:
             task_fingerprint=self.task_fingerprint,
             labels=self.dataset.labels,
             preprocessing=self.dataset.preprocessing,
+            units=dict(self.units),
         )
         artifact = exporter_for(form).export(module, path, precision, self.calibration, metadata)
         record.write_text(artifact.model_dump_json(), encoding="utf-8")

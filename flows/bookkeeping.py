@@ -46,6 +46,7 @@ class Session:
     """One run at work.
 
     `trials`, `effects` and `baselines` grow as the run goes on; everything in them is on disk first.
+    `shares`: of plain INT8's latency, by target and unit.
     """
 
     job: CompressJob
@@ -60,6 +61,7 @@ class Session:
     effects: dict[Change, Effect] = field(default_factory=dict)
     baselines: list[Baseline] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
     fair_score: float = 0.0
     _test: Split | None = None
     _views: Views | None = None

@@ -194,6 +194,7 @@ def conclude(session: Session, targets: dict[str, TargetResult], notes: Sequence
                 width=unit.width,
                 widths={name: known[unit.name] for name, known in widths.items()},
                 macs_share=unit.macs / max(1, graph.macs),
+                latency_shares={name: known[unit.name] for name, known in session.shares.items()},
             )
             for unit in graph.units
         ),

@@ -10,6 +10,7 @@ import torch
 from device_bench.errors import RunError
 from device_bench.protocol import Failure
 from exporters.candidates import ShapeBench
+from exporters.profile import unit_shares, units_of_layers
 from exporters.proof import SUFFIX, Prover
 from flows.bookkeeping import Session
 from flows.job import CompressJob
@@ -55,7 +56,7 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
     reporter().advance(1, f"{len(graph.units)} units, {len(graph.blocks)} removable blocks")
     targets = tuple(find_target(name).model_copy(update={"threads": job.threads}) for name in job.targets)
     task = Task(model=spec, data=dataset.name, data_root=job.data_root, targets=targets, budget=job.budget)
-    prover = Prover(dataset, task.fingerprint)
+    prover = Prover(dataset, task.fingerprint, units_of_layers(graph))
     bench = ShapeBench(module, graph, targets, prover.calibration, folder / "measured")
     space = PlanSpace.of(graph, max(target.width_step for target in targets))
     session = Session(
@@ -111,6 +112,7 @@ def baseline_station(session: Session) -> PolicyContext:
             "others' weights may have seen the search split: recovered candidates are held against the float "
             f"model on training samples that both have seen ({session.fair_score:.2f})"
         )
+    session.shares = _shares(session)
     reporter().advance(2, f"float {accuracy:.2f} on the search split")
     return PolicyContext(
         graph=bench.graph,
@@ -121,7 +123,22 @@ def baseline_station(session: Session) -> PolicyContext:
         base_latency_ms=latencies(outcomes),
         seed=session.job.seed,
         metric=bench.dataset.metric,
+        shares=session.shares,
     )
+
+
+def _shares(session: Session) -> dict[str, dict[str, float]]:
+    """Each unit's share of plain INT8's latency, by target; a target that cannot tell is noted and left out."""
+    bench = session.workbench
+    with session.timed("profile"):
+        outcomes = bench.bench.profile(bench.module, WHOLE)
+    found = {}
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Failure):
+            reporter().note(f"no profile of the units on {name}: {outcome.kind}: {outcome.message}")
+        else:
+            found[name] = unit_shares(outcome, units_of_layers(bench.graph))
+    return found
 
 
 def changes_left(session: Session, context: PolicyContext) -> list[Change]:

@@ -74,13 +74,17 @@ class TrialPoint(Record):
 
 
 class UnitRow(Record):
-    """One unit in the per-unit plan: its width before and after, per target's chosen plan."""
+    """One unit in the per-unit plan: its width before and after, per target's chosen plan.
+
+    `latency_shares`: of the plain INT8 file's latency, by target, where the target could tell.
+    """
 
     name: str
     layers: tuple[str, ...]
     width: int
     widths: dict[str, int]
     macs_share: float
+    latency_shares: dict[str, float] = Field(default_factory=dict)
 
 
 class RunResult(Record):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from torch import nn
 
-from device_bench.protocol import Failure, FailureKind, Measurement
+from device_bench.protocol import Failure, FailureKind, Measurement, Profile
 from pipeline.compressor import compress
 from pipeline.data.base import Dataset, Split
 from pipeline.evaluation import evaluate
@@ -38,6 +38,10 @@ class CandidateBench(Protocol):
 
     def measure(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Measurement | Failure]:
         """Latency and memory of `module`, which `plan` made, on each target by name."""
+        ...
+
+    def profile(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Profile | Failure]:
+        """Where the latency of `module`, which `plan` made, goes on each target by name."""
         ...
 
 

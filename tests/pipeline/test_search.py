@@ -11,7 +11,7 @@ from core_nets import TwoConv, dataset_of, liven_
 from small_graphs import chain_graph, context_of, measurement, residual_graph
 from torch import nn
 
-from device_bench.protocol import Failure, FailureKind, Measurement
+from device_bench.protocol import Failure, FailureKind, Measurement, Profile
 from pipeline.data.base import Metric
 from pipeline.evaluation import predict
 from pipeline.plan import CompressionPlan
@@ -47,6 +47,9 @@ class FakeBench:
     def measure(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Measurement | Failure]:
         self.given.append((module, plan))
         return self.outcomes
+
+    def profile(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Profile | Failure]:
+        raise AssertionError("probes and trials need no profile")
 
 
 GOOD = {ONNX: measurement(2.0, peak_bytes=1 << 20, file_bytes=5000), LITERT: measurement(1.0)}
