@@ -1,10 +1,9 @@
 """From operators to units: which part of a file's latency each unit of the model takes.
 
-Nothing has to be stored in a file for that: both exporters keep torch's names. An ONNX initializer is called
-as its parameter ("layer1.0.conv1.weight", with "_quantized" and the like behind it), through ONNX Runtime's
-own fusions too; a TFLite tensor carries the path of classes and attributes ("…Sequential_layer1/…BasicBlock_0/
-…Conv2d_conv1"). An operator belongs to the layer whose parameters it reads; one without parameters to the
-layer that made what it reads.
+Both exporters keep torch's names. An ONNX initializer is called as its parameter ("layer1.0.conv1.weight",
+with "_quantized" and the like behind it), through ONNX Runtime's own fusions too; a TFLite tensor carries the
+path of classes and attributes ("…Sequential_layer1/…BasicBlock_0/…Conv2d_conv1"). An operator belongs to the
+layer whose parameters it reads; one without parameters to the layer that made what it reads.
 """
 
 from __future__ import annotations

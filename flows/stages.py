@@ -128,7 +128,7 @@ def baseline_station(session: Session) -> PolicyContext:
 
 
 def _shares(session: Session) -> dict[str, dict[str, float]]:
-    """Each unit's share of plain INT8's latency, by target; a target that cannot tell is noted and left out."""
+    """Each unit's share of plain INT8's latency, by target; one that cannot tell is noted and left out."""
     bench = session.workbench
     with session.timed("profile"):
         outcomes = bench.bench.profile(bench.module, WHOLE)
