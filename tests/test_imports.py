@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("device_bench", "pipeline", "exporters", "flows")
 TOO_HEAVY_FOR_A_BOARD = {"torch", "onnx", "tensorflow", "prefect"}
 # A runtime loads its own library, and only when it is asked to.
-RUNTIME_LIBRARIES = {"onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorflow"}
+RUNTIME_LIBRARIES = {"onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorflow", "torch"}
 
 IMPORT_ALL = """
 import importlib, pkgutil
