@@ -239,8 +239,8 @@ class Comparison(Record):
 class OperatorTime(Record):
     """One operator of a file: the mean time of one run. `name`: what the file or the runtime calls it.
 
-    `inputs`/`outputs`: the tensors that it reads (weights too) and makes, by which an exporter finds the layer
-    it came from.
+    `inputs`/`outputs`: the tensors that it reads (weights too) and makes, by which an exporter finds the
+    layer it came from.
     """
 
     name: str
