@@ -101,8 +101,8 @@ class _Names:
             # The longest, as a layer may hold another one.
             held = [name for name in self._parts if tensor.startswith(f"{name}.")]
             return max(held, key=len, default=None)
-        # A tensor of fused operators names them all; the one with the weights comes last.
-        for path in reversed(tensor.split(";")):
+        # A tensor of fused operators names them all; of two layers the first is that of the weights.
+        for path in tensor.split(";"):
             steps = path.split("/")
             while steps and not steps[0].endswith("_wrapped"):
                 steps.pop(0)

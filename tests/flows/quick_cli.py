@@ -13,7 +13,7 @@ SHORT = {"warmup_seconds": 0.0, "min_samples": 8, "min_seconds": 0.02, "max_seco
 def shorten() -> None:
     """Set the timing that the exporters' modules use."""
     candidates, proof = import_module("exporters.candidates"), import_module("exporters.proof")
-    candidates.CANDIDATE_TIMING = TimingPolicy(**SHORT)
+    candidates.CANDIDATE_TIMING = candidates.PROFILE_TIMING = TimingPolicy(**SHORT)
     proof.PROOF_TIMING = TimingPolicy(**SHORT)
     proof.PROOF_ROUNDS = Rounds(count=3, seconds=0.02)
 

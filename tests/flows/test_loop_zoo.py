@@ -73,6 +73,11 @@ def check_run(run: Path, targets: tuple[str, ...]) -> RunResult:
             assert 0 <= entry.accuracy <= 100
             assert entry.peak_memory_bytes > 0
         assert found.chosen.artifact_bytes < found.float.artifact_bytes
+    for unit in result.units:
+        assert tuple(unit.latency_shares) == targets
+        assert min(unit.latency_shares.values()) >= 0
+    for name in targets:
+        assert sum(unit.latency_shares[name] for unit in result.units) > 0
     trials = {trial.number: trial for trial in TrialLog(run / "trials.jsonl").read()}
     assert result.trials == len(trials)
     first = next(iter(result.targets.values()))
