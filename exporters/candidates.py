@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, Profile, TimingPolicy
+from device_bench.storage import write_whole
 from exporters import exporter_for
 from exporters.base import ArtifactMetadata
 from exporters.onnx_int8 import quantize_int8 as quantize_onnx
@@ -26,7 +27,6 @@ from exporters.traced_tflite import TracedTflite
 from pipeline.errors import ExportError
 from pipeline.graph import ModelGraph
 from pipeline.plan import CompressionPlan
-from pipeline.storage import write_whole
 from pipeline.target import Target
 from pipeline.target_bench import bench_for, insist
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from device_bench.errors import MissingExtraError
+from device_bench.storage import write_whole
 from exporters.base import Artifact, ArtifactMetadata, Precision, input_layout, sha256_of
 from exporters.onnx_graph import float_operators, set_metadata_, simplify, tensor_infos
 from exporters.onnx_int8 import quantize_int8
 from exporters.quiet import captured_output
 from pipeline.errors import ExportError
-from pipeline.storage import write_whole
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "output"

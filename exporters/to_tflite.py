@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from device_bench.storage import write_whole
 from exporters.base import Artifact, ArtifactMetadata, Precision, input_layout, sha256_of
 from exporters.folding import fold_batch_norms
 from exporters.litert_library import ConversionError, convert, warm_up
@@ -15,7 +16,6 @@ from exporters.tflite_int8 import quantize_int8
 from exporters.tflite_transposes import remove_transposes_
 from exporters.to_onnx import explain, trace_input
 from pipeline.errors import ExportError
-from pipeline.storage import write_whole
 
 __all__ = ["TfliteExporter", "channels_last", "to_float_tflite", "warm_up", "write_tflite"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from device_bench.protocol import Record
+from device_bench.storage import write_whole
 from exporters.proof import Prover
 from flows.job import CompressJob
 from flows.sources import seen_from
@@ -24,7 +25,6 @@ from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.reward import Baseline
 from pipeline.search import Workbench
 from pipeline.selection import SEEN_DROP_COUNTS, Yardstick
-from pipeline.storage import write_whole
 from pipeline.task import ModelSpec
 
 

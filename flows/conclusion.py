@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from device_bench.protocol import Measurement, Record
+from device_bench.storage import write_whole
 from exporters.base import Artifact
 from exporters.proof import SUFFIX, speedup
 from flows.bookkeeping import Session
@@ -20,7 +21,6 @@ from pipeline.progress import reporter
 from pipeline.report import write_report
 from pipeline.result import Entry, RunResult, Speedup, TargetResult, TrialPoint, UnitRow
 from pipeline.selection import Yardstick, best_recovered
-from pipeline.storage import write_whole
 from pipeline.target import Target
 from pipeline.task import Budget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.storage import write_whole
+from device_bench.storage import write_whole
 from pipeline.task import ModelSpec
 
 SOURCE_FILE = "source.onnx"

@@ -10,13 +10,13 @@ from torch import nn
 
 from device_bench.errors import BadInputError
 from device_bench.protocol import Record
+from device_bench.storage import write_whole
 from pipeline.dependency import Dependencies, pruned_copy
 from pipeline.graph import ModelGraph
 from pipeline.methods.depth import remove_blocks_
 from pipeline.methods.structured_pruning import prune_widths_
 from pipeline.model import load_model, load_weights_
 from pipeline.plan import CompressionPlan
-from pipeline.storage import write_whole
 from pipeline.task import ModelSpec
 from pipeline.tracing import trace
 

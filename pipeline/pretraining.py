@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
+from device_bench.storage import write_whole
 from pipeline.data.base import Dataset
 from pipeline.data.cache import cache_folder
 from pipeline.methods.recovery import Lesson, Progress, recover_
 from pipeline.methods.views import Views
 from pipeline.model import load_model
 from pipeline.plan import RecoveryChoice
-from pipeline.storage import write_whole
 from pipeline.task import ModelSpec
 
 # Samples seen in all; a small set is seen more often, within the bounds below.

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from device_bench.errors import BadInputError, RunError
-from pipeline.storage import write_whole
+from device_bench.storage import write_whole
 
 
 class RunFolder:

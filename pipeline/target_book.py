@@ -15,11 +15,10 @@ from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
-from device_bench.agent.private_files import locked, write_private
 from device_bench.errors import BadInputError, RunError, unknown_name
 from device_bench.protocol import DeviceInfo, Record, RuntimeName
+from device_bench.storage import locked, write_private, write_whole
 from device_bench.wire import RuntimeInfo
-from pipeline.storage import write_whole
 
 LOCAL = "local"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device_bench.agent.private_files import write_private
 from device_bench.errors import BadInputError, MissingExtraError
+from device_bench.storage import write_private
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -77,8 +77,8 @@ def _add_init(app: typer.Typer, errors_on_screen: OnScreen) -> None:
             from datetime import UTC, datetime
 
             from device_bench.agent.certificate import check_pair, make_certificate, own_names
-            from device_bench.agent.private_files import write_private
             from device_bench.agent.tokens import Tokens
+            from device_bench.storage import write_private
             from device_bench.wire import Scope
 
             folder = _folder(state)

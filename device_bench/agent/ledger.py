@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from device_bench.agent.private_files import write_private
 from device_bench.errors import RunError
 from device_bench.protocol import Failure, FailureKind, Record
+from device_bench.storage import write_private
 from device_bench.wire import Digest, Job, JobId, JobState, JobStatus, Outcome
 
 _ID: TypeAdapter[str] = TypeAdapter(JobId)

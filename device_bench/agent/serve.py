@@ -23,10 +23,10 @@ from device_bench.agent.certificate import check_pair, fingerprint
 from device_bench.agent.execution import LocalRunner
 from device_bench.agent.jobs import JobQueue
 from device_bench.agent.ledger import Ledger
-from device_bench.agent.private_files import locked
 from device_bench.agent.settings import AgentLimits, StateFolder
 from device_bench.agent.tokens import Tokens
 from device_bench.errors import BadInputError
+from device_bench.storage import locked
 
 _LOG = logging.getLogger("device_bench.agent")
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from pydantic import Field, ValidationError
 
-from device_bench.agent.private_files import locked, write_private
 from device_bench.errors import BadInputError, RunError, unknown_name
 from device_bench.protocol import Record
+from device_bench.storage import locked, write_private
 from device_bench.wire import Digest, Scope
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from device_bench.errors import BadInputError, RunError
 from device_bench.protocol import Conditions
+from device_bench.storage import write_whole
 from pipeline.data.cache import cache_folder
 from pipeline.latency_model.model import LatencyModel
 from pipeline.latency_model.records import CalibrationHeader, MeasuredNet, Summary
-from pipeline.storage import write_whole
 
 SUMMARY_SUFFIX = ".summary.json"
 

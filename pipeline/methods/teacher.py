@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.storage import write_whole
+from device_bench.storage import write_whole
 
 LOG = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from device_bench.errors import RunError
-from pipeline.storage import write_whole
+from device_bench.storage import locked, write_private, write_whole
 
 
 def test_the_file_and_its_folder_are_made(tmp_path: Path) -> None:
@@ -46,3 +46,18 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write"):
         write_whole(tmp_path / "file" / "below", b"")
+
+
+def test_a_private_file_is_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(b"open to all")
+    path.chmod(0o644)
+    write_private(path, b"secret")
+    assert path.read_bytes() == b"secret" and path.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_holds_a_lock(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock"), pytest.raises(BlockingIOError), locked(tmp_path / "lock", wait=False):
+        raise AssertionError("two hold it")
+    with locked(tmp_path / "lock", wait=False):
+        pass
