@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from device_bench.protocol import Comparison, Conditions, Failure, Measurement
-
-_LONGEST_FAILURE = 60
 
 
 def show_outcomes(console: Console, artifact: Path, outcomes: Mapping[str, Measurement | Failure]) -> None:
@@ -21,19 +20,17 @@ def show_outcomes(console: Console, artifact: Path, outcomes: Mapping[str, Measu
     powered = any(outcome.energy is not None for outcome in measured)
     headings = ["p50 ms", "95 % interval", "p90 ms", "p99 ms", "peak MiB", "file KiB"]
     headings += ["mJ"] * powered + ["instructions"] * counted
-    table = _table(str(artifact), *headings)
+    table = _table(str(artifact), outcomes, headings)
     for name, outcome in outcomes.items():
         if isinstance(outcome, Failure):
-            table.add_row(
-                name, f"[red]{outcome.kind}[/red]", *[""] * (len(headings) - 1), _first_line(outcome)
-            )
+            table.add_row(name, f"[red]{outcome.kind}[/red]")
             continue
         latency, memory = outcome.latency, outcome.memory
         cells = [
-            f"{latency.p50_ms:.4f}",
-            f"{latency.p50_low_ms:.4f}–{latency.p50_high_ms:.4f}",
-            f"{latency.p90_ms:.4f}",
-            f"{latency.p99_ms:.4f}",
+            f"{latency.p50_ms:.4g}",
+            f"{latency.p50_low_ms:.4g}–{latency.p50_high_ms:.4g}",
+            f"{latency.p90_ms:.4g}",
+            f"{latency.p99_ms:.4g}",
             f"{memory.peak_bytes / 2**20:.1f}",
             f"{memory.file_bytes / 2**10:.0f}",
         ]
@@ -42,9 +39,12 @@ def show_outcomes(console: Console, artifact: Path, outcomes: Mapping[str, Measu
         if counted:
             cells.append("" if outcome.instructions is None else f"{outcome.instructions:,}")
         marks = [] if outcome.settled else ["did not settle"]
-        table.add_row(_marked(name, outcome.conditions, marks), *cells, _used(outcome.conditions))
+        table.add_row(_marked(name, outcome.conditions, marks), *cells)
     console.print(table)
-    _show_warnings(console, outcomes)
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Measurement):
+            console.print(f"{name}: {_used(outcome.conditions)}", highlight=False, markup=False, style="dim")
+    _show_notes(console, outcomes)
 
 
 def show_comparisons(
@@ -52,27 +52,23 @@ def show_comparisons(
 ) -> None:
     """One line a target: which of the two files is faster, and by how much."""
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
-    table = _table(
-        f"{names[0]} against {names[1]}, interleaved",
-        f"{names[0]} ms",
-        f"{names[1]} ms",
-        "ratio",
-        "95 % interval",
-    )
+    title = f"{names[0]} (first) against {names[1]} (second), interleaved"
+    table = _table(title, outcomes, ["first ms", "second ms", "ratio", "95 % interval"])
+    table.add_column("in words")
     for name, outcome in outcomes.items():
         if isinstance(outcome, Failure):
-            table.add_row(name, f"[red]{outcome.kind}[/red]", "", "", "", _first_line(outcome))
+            table.add_row(name, f"[red]{outcome.kind}[/red]")
             continue
         table.add_row(
             _marked(name, outcome.conditions, []),
-            f"{outcome.first.p50_ms:.4f}",
-            f"{outcome.second.p50_ms:.4f}",
+            f"{outcome.first.p50_ms:.4g}",
+            f"{outcome.second.p50_ms:.4g}",
             f"{outcome.speedup:.3f}",
             f"{outcome.low:.3f}–{outcome.high:.3f}",
             escape(verdict(outcome, *names)),
         )
     console.print(table)
-    _show_warnings(console, outcomes)
+    _show_notes(console, outcomes)
 
 
 def verdict(comparison: Comparison, first: str, second: str) -> str:
@@ -84,13 +80,19 @@ def verdict(comparison: Comparison, first: str, second: str) -> str:
     return f"{first} is {1 / comparison.speedup:.2f}× as fast"
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=escape(title), title_justify="left")
-    table.add_column("target")
+def _table(title: str, names: Iterable[str], headings: Sequence[str]) -> Table:
+    """Without lines between columns, so that a terminal of 80 characters shows all figures whole."""
+    table = Table(
+        title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0)
+    )
+    table.add_column("target", min_width=max(len(name) for name in names))
     for heading in headings:
         table.add_column(escape(heading), justify="right")
-    table.add_column("runtime" if "p50 ms" in headings else "in words")
     return table
+
+
+def _ms(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.1 else f"{value:.3g}"
 
 
 def _marked(name: str, conditions: Conditions, marks: list[str]) -> str:
@@ -104,13 +106,8 @@ def _used(conditions: Conditions) -> str:
     return f"{conditions.runtime} {conditions.runtime_version}{accelerator}, {conditions.threads} thread(s)"
 
 
-def _first_line(failure: Failure) -> str:
-    return escape(failure.message.partition("\n")[0][:_LONGEST_FAILURE])
-
-
-def _show_warnings(console: Console, outcomes: Mapping[str, Measurement | Comparison | Failure]) -> None:
+def _show_notes(console: Console, outcomes: Mapping[str, Measurement | Comparison | Failure]) -> None:
     for name, outcome in outcomes.items():
-        for warning in getattr(outcome, "warnings", ()):
-            console.print(f"{name}: {warning}", highlight=False, markup=False)
-        if isinstance(outcome, Failure) and len(outcome.message) > _LONGEST_FAILURE:
-            console.print(f"{name}: {outcome.message}", highlight=False, markup=False)
+        notes = (outcome.message,) if isinstance(outcome, Failure) else outcome.warnings
+        for note in notes:
+            console.print(f"{name}: {note}", highlight=False, markup=False)
