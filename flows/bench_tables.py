@@ -27,10 +27,10 @@ def show_outcomes(console: Console, artifact: Path, outcomes: Mapping[str, Measu
             continue
         latency, memory = outcome.latency, outcome.memory
         cells = [
-            f"{latency.p50_ms:.4g}",
-            f"{latency.p50_low_ms:.4g}–{latency.p50_high_ms:.4g}",
-            f"{latency.p90_ms:.4g}",
-            f"{latency.p99_ms:.4g}",
+            f"{_ms(latency.p50_ms)}",
+            f"{_ms(latency.p50_low_ms)}–{_ms(latency.p50_high_ms)}",
+            f"{_ms(latency.p90_ms)}",
+            f"{_ms(latency.p99_ms)}",
             f"{memory.peak_bytes / 2**20:.1f}",
             f"{memory.file_bytes / 2**10:.0f}",
         ]
@@ -61,8 +61,8 @@ def show_comparisons(
             continue
         table.add_row(
             _marked(name, outcome.conditions, []),
-            f"{outcome.first.p50_ms:.4g}",
-            f"{outcome.second.p50_ms:.4g}",
+            f"{_ms(outcome.first.p50_ms)}",
+            f"{_ms(outcome.second.p50_ms)}",
             f"{outcome.speedup:.3f}",
             f"{outcome.low:.3f}–{outcome.high:.3f}",
             escape(verdict(outcome, *names)),
