@@ -6,6 +6,7 @@
 #
 # PYTHON=...       which Python makes the environment (default: the first of 3.11 and 3.12 that is found)
 # PYTEST_ARGS=...  passed on to pytest
+# WORKERS=2        how many files of tests run at once; each takes up to 3 GiB
 
 SHELL := bash
 VENV := .venv
@@ -13,13 +14,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTHON ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 
 .DEFAULT_GOAL := help
 .PHONY: help environment demo test test-slow lint clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,9p'
 
 environment: $(STAMP)
 
@@ -51,7 +53,7 @@ test: $(STAMP)
 	@if [ -z "$${EDGELOOP_DATA:-}" ] && [ -d ../shared/data ]; then \
 		export EDGELOOP_DATA="$$(cd ../shared/data && pwd)"; \
 	fi; \
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m "slow or arm" $(PYTEST_ARGS)

@@ -50,7 +50,7 @@ def judge(name: str, plans: int, seed: int) -> dict[str, object]:
     predictions = [model.predict(net.operators) for net in nets]
     found = errors_by_kind(nets, [prediction.ms for prediction in predictions])
     print(f"{name}: {len(calibration.of_role('train'))} nets learned from, {len(nets)} models held out")
-    print(print("family       models   ±5 %  ±10 %  ±20 %  median    bias   rank"))
+    print("family       models   ±5 %  ±10 %  ±20 %  median    bias   rank")
     for family, errors in found.items():
         rank = "" if errors.spearman is None else f"{errors.spearman:.3f}"
         print(
