@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from device_bench.protocol import Record, TensorInfo
 from pipeline.data.base import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "int8"]
 Layout = Literal["NCHW", "NHWC", "NC", "NCL"]

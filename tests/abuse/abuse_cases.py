@@ -1,14 +1,11 @@
-"""Files made to do harm, and the count of cases that were tried."""
+"""Files made to do harm."""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections import Counter
 
 import numpy as np
-
-COUNTS: Counter[str] = Counter()
 
 HUGE = 1 << 40
 

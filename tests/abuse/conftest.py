@@ -1,11 +1,10 @@
-"""One agent for all that abuses it, and how many cases were tried."""
+"""One agent for all that abuses it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import abuse_cases
 import pytest
 from live_agent import LiveAgent, running
 
@@ -24,12 +23,3 @@ def secret(tmp_path: Path) -> Path:
     path = tmp_path / "secret"
     path.write_text("not for clients")
     return path
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many cases the fuzzing tried."""
-    if abuse_cases.COUNTS:
-        terminalreporter.section("fuzzing")
-        for what, number in sorted(abuse_cases.COUNTS.items()):
-            terminalreporter.write_line(f"{number:6d} cases: {what}")
-        terminalreporter.write_line(f"{sum(abuse_cases.COUNTS.values()):6d} cases in all")

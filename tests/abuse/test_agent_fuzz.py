@@ -12,7 +12,7 @@ import httpx
 import pytest
 import requests
 import schemathesis
-from abuse_cases import COUNTS
+from fuzz_counts import COUNTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from live_agent import LiveAgent, assert_measures, outcome_of, request_of, sha256, small_onnx, upload

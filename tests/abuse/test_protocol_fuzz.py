@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from abuse_cases import COUNTS
+from fuzz_counts import COUNTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError

@@ -1,0 +1,32 @@
+"""Says at the end of a run how many cases the fuzzing tried, also when several processes ran the tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fuzz_counts import COUNTS
+
+_KEY = "fuzz_counts"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that ran a part of the tests hands its counts on."""
+    handed_on = getattr(session.config, "workeroutput", None)
+    if handed_on is not None:
+        handed_on[_KEY] = dict(COUNTS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The process that started the others takes their counts; one that died has none."""
+    COUNTS.update(getattr(node, "workeroutput", {}).get(_KEY, {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each kind of cases."""
+    if COUNTS:
+        terminalreporter.section("fuzzing")
+        for what, number in sorted(COUNTS.items()):
+            terminalreporter.write_line(f"{number:6d} cases: {what}")
+        terminalreporter.write_line(f"{sum(COUNTS.values()):6d} cases in all")
