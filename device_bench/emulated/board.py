@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from device_bench.emulated import detection, instructions
@@ -141,9 +141,11 @@ def _make_site(board: Board) -> None:
     shutil.rmtree(site / ours.name, ignore_errors=True)
     shutil.copytree(ours, site / ours.name, ignore=ignored)
     _compile(site / ours.name, site)
-    record_folder = site / f"edgeloop-{version('edgeloop')}.dist-info"
-    record_folder.mkdir(exist_ok=True)
-    (record_folder / "METADATA").write_text(distribution("edgeloop").read_text("METADATA") or "")
+    # What the agent is asked for: its version.
+    ours_installed = site / f"edgeloop-{version('edgeloop')}.dist-info"
+    ours_installed.mkdir(exist_ok=True)
+    about = f"Metadata-Version: 2.1\nName: edgeloop\nVersion: {version('edgeloop')}\n"
+    (ours_installed / "METADATA").write_text(about)
 
 
 def wheels() -> list[str]:
