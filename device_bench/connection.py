@@ -243,6 +243,12 @@ class Connection:
                 raise RefusedError(status, refusal.code, message)
 
 
+_REASONS = {
+    401: "the token is not known there, or has expired or was revoked",
+    403: "the token may not do this; `device-bench token add --scope measure` on the board makes another",
+}
+
+
 class _Trouble:
     """How long one request has been in trouble, and what to do about it: pause, or give up."""
 
@@ -289,7 +295,9 @@ def _refusal(response: httpx.Response) -> Refusal:
         return Refusal.model_validate_json(response.content)
     except ValidationError:
         # Somebody between us and the agent, or no agent at all.
-        text = " ".join(response.text.split())[:200] or response.reason_phrase
+        text = " ".join(response.text.split())[:200]
+        # A HEAD request is refused without words.
+        text = text or _REASONS.get(response.status_code, response.reason_phrase)
         return Refusal(code="unknown", message=f"HTTP {response.status_code} {text}")
 
 

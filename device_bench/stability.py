@@ -52,7 +52,7 @@ def before_measuring(
     if others and others + threads > everywhere:
         notes.append(
             f"{others} other process(es) ran all the time before it, on {everywhere} core(s): stop them, or "
-            "compare files by interleaved rounds"
+            "trust only ratios of files that took turns"
         )
     return tuple(notes)
 

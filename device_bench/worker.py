@@ -68,6 +68,10 @@ from device_bench.tensors import random_inputs
 _ORPHAN_GRACE_SECONDS = 5.0
 
 
+# After so many runs a model has held all the memory that it will.
+_RUNS_TO_PEAK = 2
+
+
 class Worker:
     """Answers commands with one runtime. Holds the opened model between rounds.
 
@@ -139,11 +143,13 @@ class Worker:
     def _measure(self, request: BenchRequest) -> Readings:
         model, notes = self._load(request)
         throttled = stability.throttle_count()
+        # Some runtimes plan their memory anew after the first run. Read before anything is timed: samples are
+        # ours, not the model's, and those of a model of microseconds are megabytes.
+        for _ in range(_RUNS_TO_PEAK):
+            model.invoke()
+        peak_bytes = sensors.peak_resident_bytes()
         steady = timing.warm_up(model.invoke, request.timing, timing.default_clock)
-        warm_peak = sensors.peak_resident_bytes()
         samples = _sample(model, request.timing)
-        # The list of samples is ours, not the model's; of a model of microseconds it is a megabyte.
-        peak_bytes = max(warm_peak, sensors.peak_resident_bytes() - len(samples) * samples.itemsize)
         throttled = stability.throttle_count() - throttled
         counter = open_counter() if request.threads == 1 else None
         if throttled:

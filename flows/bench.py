@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from flows.bench_tables import show_comparisons, show_outcomes
 from flows.profile import profile_artifact
 from flows.waiting import Waiting
 from pipeline.target import Target, device_of, find_targets, known_targets, target_beside
-from pipeline.target_bench import bench_for
+from pipeline.target_bench import ask_again, bench_for
 from pipeline.target_book import LOCAL
 
 DONE, FAILED = 0, 3
@@ -114,12 +115,15 @@ def _bench_on(place: tuple[Target, ...], order: BenchOrder, found: _Found, waiti
     failure: Failure | None = None
     for user, request, outcomes in zip(place, requests, found.measured, strict=True):
         waiting.begin(f"{Path(request.path).name} on {user.name}")
-        outcome = outcomes[user.name] = bench.measure(request)
+        outcome = outcomes[user.name] = ask_again(partial(bench.measure, request))
         failure = outcome if isinstance(outcome, Failure) else failure
     if order.other is not None:
         waiting.begin(f"{order.artifact.name} against {order.other.name} on {device_of(place[0])}")
         first, second = requests
-        found.compared[place[0].name] = failure or bench.compare(first, second, ROUNDS)
+        compared: Comparison | Failure | None = failure
+        if compared is None:
+            compared = ask_again(lambda: bench.compare(first, second, ROUNDS))
+        found.compared[place[0].name] = compared
 
 
 def _request(file: Path, target: Target) -> BenchRequest:

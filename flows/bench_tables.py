@@ -15,11 +15,7 @@ from device_bench.protocol import Comparison, Conditions, Failure, Measurement
 
 def show_outcomes(console: Console, artifact: Path, outcomes: Mapping[str, Measurement | Failure]) -> None:
     """One line a target: latency, memory, conditions, and what to know about them."""
-    measured = [outcome for outcome in outcomes.values() if isinstance(outcome, Measurement)]
-    counted = any(outcome.instructions is not None for outcome in measured)
-    powered = any(outcome.energy is not None for outcome in measured)
     headings = ["p50 ms", "95 % interval", "p90 ms", "p99 ms", "peak MiB", "file KiB"]
-    headings += ["mJ"] * powered + ["instructions"] * counted
     table = _table(str(artifact), outcomes, headings)
     for name, outcome in outcomes.items():
         if isinstance(outcome, Failure):
@@ -34,16 +30,12 @@ def show_outcomes(console: Console, artifact: Path, outcomes: Mapping[str, Measu
             f"{memory.peak_bytes / 2**20:.1f}",
             f"{memory.file_bytes / 2**10:.0f}",
         ]
-        if powered:
-            cells.append("" if outcome.energy is None else f"{outcome.energy.mean_mj:.3g}")
-        if counted:
-            cells.append("" if outcome.instructions is None else f"{outcome.instructions:,}")
         marks = [] if outcome.settled else ["did not settle"]
         table.add_row(_marked(name, outcome.conditions, marks), *cells)
     console.print(table)
     for name, outcome in outcomes.items():
         if isinstance(outcome, Measurement):
-            console.print(f"{name}: {_used(outcome.conditions)}", highlight=False, markup=False, style="dim")
+            console.print(f"{name}: {_besides(outcome)}", highlight=False, markup=False, style="dim")
     _show_notes(console, outcomes)
 
 
@@ -99,6 +91,16 @@ def _marked(name: str, conditions: Conditions, marks: list[str]) -> str:
     """A target's name with what must not be overlooked."""
     marks = [*marks, *["emulated"] * conditions.device.emulated]
     return f"{name} ({', '.join(marks)})" if marks else name
+
+
+def _besides(measurement: Measurement) -> str:
+    """How it was run, and what only some devices tell."""
+    parts = [_used(measurement.conditions)]
+    if measurement.energy is not None:
+        parts.append(f"{measurement.energy.mean_mj:.3g} mJ an inference, by {measurement.energy.source}")
+    if measurement.instructions is not None:
+        parts.append(f"{measurement.instructions:,} instructions an inference")
+    return "; ".join(parts)
 
 
 def _used(conditions: Conditions) -> str:

@@ -16,7 +16,7 @@ from exporters.calibration import Calibrator, summarize
 from pipeline.latency_model.records import Errors, Summary
 from pipeline.latency_model.store import CalibrationFile, calibration_path
 from pipeline.target import find_target
-from pipeline.target_bench import bench_for
+from pipeline.target_bench import bench_for, check_real
 
 # Compressed copies of each network of the zoo that the model is judged by.
 CHECK_PLANS = 3
@@ -29,14 +29,15 @@ def calibrate_target(name: str, minutes: float, *, resume: bool, as_json: bool) 
         0.
 
     Raises:
-        BadInputError: an unknown target, or one that takes no INT8 files; no time; a calibration that cannot
-            be gone on with.
+        BadInputError: an unknown target, an emulated one, or one that takes no INT8 files; no time; a
+            calibration that cannot be gone on with.
         RunError: the target cannot measure.
     """
     if not minutes > 0:
         raise BadInputError(f"minutes must be above 0; got {minutes:g}")
     target = find_target(name)
     console = Console(stderr=as_json)
+    check_real(target)
     path = calibration_path(target.name)
     with _progress(console, minutes * 60) as (tell, step):
         calibrator = Calibrator(target, bench_for(target, tell), tell)

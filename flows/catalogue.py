@@ -38,6 +38,9 @@ def show_targets() -> None:
     libraries = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "torch": "torch"}
     extras = {"torch": "pipeline"}
     table = _table("target", "where", "runtime", "accelerator", "threads", "installed")
+    # What one has to type is never cut.
+    table.columns[0].no_wrap, table.columns[1].overflow = True, "fold"
+    table.columns[0].min_width = max(len(name) for name in known_targets(book))
     for target in known_targets(book).values():
         runtime = target.runtime.value
         device = device_behind(target, book)

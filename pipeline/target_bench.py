@@ -74,23 +74,27 @@ def check_real(target: Target) -> None:
         emulated = agent_bench(target.where, lost_seconds=_CHECK_SECONDS).reach().info.device.emulated
     if emulated:
         raise BadInputError(
-            f"{target.name} is an emulated device, whose times say nothing about a real one: no search can "
-            "go by them; compress for a real target, and run the files there with `edgeloop bench`"
+            f"{target.name} is an emulated device, whose times say nothing about a real one: no search and "
+            "no calibration can go by them; take a real target, and run files there with `edgeloop bench`"
         )
 
 
 def insist(ask: Callable[[], Answer | Failure]) -> Answer | Failure:
-    """Ask a bench again where the failure is the board's and not the file's.
+    """As `ask_again`, for a run that cannot go on without the board.
 
     Raises:
         UnreachableError: the board is gone: whatever is asked of it next would fail as well.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    outcome = ask_again(ask)
+    if isinstance(outcome, Failure) and outcome.kind is FailureKind.UNREACHABLE:
+        raise UnreachableError(outcome.message)
+    return outcome
+
+
+def ask_again(ask: Callable[[], Answer | Failure]) -> Answer | Failure:
+    """Ask a bench again where its agent was restarted meanwhile, which is no fault of the file."""
+    for _ in range(_ATTEMPTS - 1):
         outcome = ask()
-        if not isinstance(outcome, Failure):
+        if not isinstance(outcome, Failure) or outcome.kind is not FailureKind.AGENT_RESTARTED:
             return outcome
-        if outcome.kind is FailureKind.UNREACHABLE:
-            raise UnreachableError(outcome.message)
-        if outcome.kind is not FailureKind.AGENT_RESTARTED or attempt == _ATTEMPTS:
-            return outcome
-    raise AssertionError("the loop returns")
+    return ask()

@@ -16,9 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """`EDGELOOP_CACHE`, or `~/.cache/edgeloop`. It may not exist yet, and may not be writable."""
-    given = os.environ.get("EDGELOOP_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "edgeloop"
+    """`EDGELOOP_CACHE`, `$XDG_CACHE_HOME/edgeloop` or `~/.cache/edgeloop`, the first that is given.
+
+    It may not exist yet, and may not be writable.
+    """
+    given, caches = os.environ.get("EDGELOOP_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given)
+    return (Path(caches) if caches else Path.home() / ".cache") / "edgeloop"
 
 
 def cached_array(source: Path, kind: str, make: Callable[[], np.ndarray]) -> np.ndarray:

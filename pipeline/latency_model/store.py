@@ -43,11 +43,13 @@ class CalibrationFile:
 
     @classmethod
     def create(cls, path: Path, header: CalibrationHeader) -> CalibrationFile:
-        """Begin a calibration; one that was at `path` is replaced.
+        """Begin a calibration; one that was at `path` is kept beside it, as `NAME.before.jsonl`.
 
         Raises:
             RunError: the file cannot be written.
         """
+        if path.exists():
+            path.replace(path.with_suffix(".before.jsonl"))
         write_whole(path, header.model_dump_json().encode() + b"\n")
         path.with_suffix(SUMMARY_SUFFIX).unlink(missing_ok=True)
         return cls(path, header, [])

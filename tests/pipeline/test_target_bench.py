@@ -9,7 +9,7 @@ from device_bench.errors import BadInputError, UnreachableError
 from device_bench.protocol import Failure, FailureKind
 from device_bench.sensors import device_info
 from pipeline.target import LOCAL_TARGETS
-from pipeline.target_bench import bench_for, check_real, insist
+from pipeline.target_bench import ask_again, bench_for, check_real, insist
 
 HERE = LOCAL_TARGETS["local-litert"]
 
@@ -53,3 +53,10 @@ def test_an_emulated_device_is_no_target_for_a_search(monkeypatch: pytest.Monkey
     monkeypatch.setattr("pipeline.target_bench.device_info", lambda: emulated)
     with pytest.raises(BadInputError, match="local-litert is an emulated device"):
         check_real(HERE)
+
+
+def test_a_board_that_is_gone_is_an_outcome_for_who_asks_once() -> None:
+    gone = Failure(kind=FailureKind.UNREACHABLE, message="why")
+    waiting = [*outcomes(FailureKind.AGENT_RESTARTED), gone]
+    assert ask_again(lambda: waiting.pop(0)) is gone
+    assert waiting == []

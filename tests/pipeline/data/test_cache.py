@@ -63,4 +63,7 @@ def test_an_unwritable_folder_is_told_and_harmless(
 
 def test_the_folder_is_the_users_own_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EDGELOOP_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert cache_folder() == Path.home() / ".cache" / "edgeloop"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert cache_folder() == Path("/caches/edgeloop")

@@ -85,6 +85,7 @@ def test_a_model_uses_what_cross_validation_found(tmp_path: Path) -> None:
     assert load_model("board", tmp_path).spread == (0.8, 1.3)
     again = CalibrationFile.create(file.path, HEADER)
     assert again.summary() is None
+    assert len(CalibrationFile.read(again.path.with_suffix(".before.jsonl")).of_role("train")) == 40
 
 
 def test_a_damaged_summary_is_refused(tmp_path: Path) -> None:
