@@ -102,7 +102,9 @@ class PlanCodec:
                         f"{', '.join(f'{option:.4f}' for option in position.keeps)}"
                     )
         if keep or removed:
-            raise BadInputError(f"plan changes {', '.join([*keep, *removed])}, which the space does not offer")
+            raise BadInputError(
+                f"plan changes {', '.join([*keep, *removed])}, which the space does not offer"
+            )
         return row
 
     def decode(self, row: Sequence[int] | Options) -> CompressionPlan:
@@ -125,7 +127,7 @@ class PlanCodec:
         return self.space.plan(keep, removed)
 
     def keep_of(self, rows: Options) -> NDArray[np.float64]:
-        """What rows [n, positions] keep, float64 of the same shape; 0 for removed blocks and what is inside."""
+        """What rows [n, positions] keep, float64, same shape; 0 for removed blocks and what is inside."""
         kept = self.keeps[np.arange(len(self.positions)), np.asarray(rows, dtype=np.int64)]
         for place, home in enumerate(self.inside):
             if home >= 0:

@@ -38,10 +38,9 @@ class TrialTask(Protocol):
 
 
 def point(task: TrialTask, trial: Trial) -> tuple[float, float] | None:
-    """Where a trial lies: (latency over plain INT8's, accuracy above chance over the original's); None if failed.
+    """Where a trial of `task` lies; None if it failed.
 
-    Args:
-        trial: of `task`, which has one target.
+    That is (latency over plain INT8's, accuracy above chance over that of the original).
     """
     context = task.context
     target = context.targets[0].name
