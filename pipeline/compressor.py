@@ -11,10 +11,8 @@ from torch import nn
 from device_bench.errors import BadInputError
 from device_bench.protocol import Record
 from device_bench.storage import write_whole
-from pipeline.dependency import Dependencies, pruned_copy
+from pipeline.cuts import Cutter
 from pipeline.graph import ModelGraph
-from pipeline.methods.depth import remove_blocks_
-from pipeline.methods.structured_pruning import prune_widths_
 from pipeline.model import load_model, load_weights_
 from pipeline.plan import CompressionPlan
 from pipeline.task import ModelSpec
@@ -37,16 +35,7 @@ def compress(module: nn.Module, graph: ModelGraph, plan: CompressionPlan) -> nn.
     Raises:
         PlanError: the plan does not fit; names the unit or block.
     """
-    plan.checked(graph)
-    copy = pruned_copy(module).eval()
-    remove_blocks_(copy, plan.removed)
-    gone = {unit for block in graph.blocks if block.name in plan.removed for unit in block.units}
-    widths = {name: width for name, width in plan.widths(graph).items() if name not in gone}
-    if any(width < graph.unit_by_name[name].width for name, width in widths.items()):
-        prune_widths_(Dependencies(copy, graph.input_shape), graph, widths)
-    for parameter in copy.parameters():
-        parameter.grad = None
-    return copy
+    return Cutter(module, graph).cut(plan)
 
 
 def save_compressed(module: nn.Module, recipe: Recipe, folder: Path) -> None:

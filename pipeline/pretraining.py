@@ -23,15 +23,22 @@ FEWEST_EPOCHS, MOST_EPOCHS = 6, 60
 RECIPE = RecoveryChoice(alpha=1.0, learning_rate=0.1)
 
 
-def trained_weights(spec: ModelSpec, dataset: Dataset, seed: int, progress: Progress) -> Path:
+def trained_weights(
+    spec: ModelSpec, dataset: Dataset, seed: int, progress: Progress, samples_seen: int = SAMPLES_SEEN
+) -> Path:
     """Path of weights for `spec` on `dataset`, trained now if they are not in the cache.
 
     The search and test splits take no part. The same model, data, recipe and seed give the same file name.
+
+    Args:
+        samples_seen: how many samples training goes through in all, within bounds on the number of epochs.
 
     Raises:
         RunError: the cache folder cannot be written.
     """
     name = f"{spec.model_dump_json()}|{dataset.name}|{dataset.fingerprint}|{RECIPE.model_dump_json()}|{seed}"
+    if samples_seen != SAMPLES_SEEN:
+        name += f"|{samples_seen}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     path = (
         cache_folder()
@@ -42,7 +49,8 @@ def trained_weights(spec: ModelSpec, dataset: Dataset, seed: int, progress: Prog
         return path
     torch.manual_seed(seed)
     module = load_model(spec)
-    epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, SAMPLES_SEEN / max(1, len(dataset.train))))
+    fewest = FEWEST_EPOCHS if samples_seen == SAMPLES_SEEN else 1
+    epochs = min(MOST_EPOCHS, max(fewest, samples_seen / max(1, len(dataset.train))))
     choice = RECIPE.model_copy(update={"epochs": float(round(epochs))})
     recover_(module, Lesson(dataset, Views(dataset, seed), None, choice, seed), progress)
     write_whole(path, save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))

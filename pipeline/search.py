@@ -9,12 +9,13 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 from torch import nn
 
 from device_bench.protocol import Failure, FailureKind, Measurement, Profile
-from pipeline.compressor import compress
+from pipeline.cuts import Cutter
 from pipeline.data.base import Dataset, Split
 from pipeline.evaluation import evaluate
 from pipeline.experience import Trial
@@ -57,6 +58,10 @@ class Workbench:
     bench: CandidateBench
     seed: int = 0
 
+    @cached_property
+    def _cutter(self) -> Cutter:
+        return Cutter(self.module, self.graph)
+
     @property
     def probe_split(self) -> Split:
         """What probes are judged on: a part of the search split."""
@@ -64,7 +69,7 @@ class Workbench:
 
     def build(self, plan: CompressionPlan) -> nn.Module:
         """The compressed module with batch norms re-estimated, not yet recovered."""
-        module = compress(self.module, self.graph, plan)
+        module = self._cutter.cut(plan)
         sample = self.dataset.train.spread(REESTIMATION_SAMPLES).x
         reestimate_(module, sample, self.dataset.preprocessing)
         return module

@@ -7,6 +7,9 @@ summed in each coupled layer, averaged over those layers and divided by the unit
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 import torch_pruning as tp
 
@@ -14,16 +17,18 @@ from pipeline.dependency import Dependencies
 from pipeline.graph import ModelGraph, Unit
 
 
-def prune_widths_(dependencies: Dependencies, graph: ModelGraph, widths: dict[str, int]) -> None:
-    """Cut every unit of `widths` to its width, in place; the least important channels leave.
+def channels_kept(
+    graph: ModelGraph, widths: Mapping[str, int], rank: Callable[[Unit], torch.Tensor]
+) -> dict[str, list[int]]:
+    """Which channels stay in every unit that loses some, or that a shortcut joins to one; ascending.
 
     Args:
-        dependencies: of the module to change; blocks that a plan removes are gone from it already.
         graph: of the original model.
         widths: channels that stay, for each unit that is still there.
+        rank: how important each channel of a unit is, float32 [width].
     """
     changed = _changed(graph, widths)
-    importance = {unit.name: _importance(dependencies, unit) for unit in changed}
+    importance = {unit.name: rank(unit) for unit in changed}
     kept: dict[str, list[int]] = {}
     for unit in changed:
         score = importance[unit.name] + _carried_importance(unit, graph, importance)
@@ -32,13 +37,10 @@ def prune_widths_(dependencies: Dependencies, graph: ModelGraph, widths: dict[st
         else:
             source = graph.unit_by_name[unit.source]
             kept[unit.name] = _best_around(score, widths[unit.name], unit, source, kept[source.name])
-    for name, channels in kept.items():
-        gone = sorted(set(range(graph.unit_by_name[name].width)) - set(channels))
-        if gone:
-            dependencies.group(root_layer(dependencies, graph.unit_by_name[name]), gone).prune()
+    return kept
 
 
-def _changed(graph: ModelGraph, widths: dict[str, int]) -> list[Unit]:
+def _changed(graph: ModelGraph, widths: Mapping[str, int]) -> list[Unit]:
     """Units that lose channels, and all that a shortcut joins, in forward order."""
     joined = {name for unit in graph.units if unit.source is not None for name in (unit.name, unit.source)}
     return [
@@ -53,10 +55,10 @@ def root_layer(dependencies: Dependencies, unit: Unit) -> str:
     return next(layer for layer in unit.layers if layer in dependencies.modules)
 
 
-def _importance(dependencies: Dependencies, unit: Unit) -> torch.Tensor:
-    """Group magnitude of each of the unit's channels, float32 [width], mean 1."""
+def magnitude(group: Any) -> torch.Tensor:
+    """Group magnitude of each channel of a Torch-Pruning group at its full width, float32 [width], mean 1."""
     rank = tp.importance.GroupMagnitudeImportance(p=2, group_reduction="mean", normalizer="mean")
-    score: torch.Tensor = rank(dependencies.group(root_layer(dependencies, unit), list(range(unit.width))))
+    score: torch.Tensor = rank(group)
     return score.detach().float()
 
 
