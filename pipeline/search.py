@@ -57,6 +57,7 @@ class Workbench:
     space: PlanSpace
     bench: CandidateBench
     seed: int = 0
+    reestimation_samples: int = REESTIMATION_SAMPLES
 
     @cached_property
     def _cutter(self) -> Cutter:
@@ -70,7 +71,7 @@ class Workbench:
     def build(self, plan: CompressionPlan) -> nn.Module:
         """The compressed module with batch norms re-estimated, not yet recovered."""
         module = self._cutter.cut(plan)
-        sample = self.dataset.train.spread(REESTIMATION_SAMPLES).x
+        sample = self.dataset.train.spread(self.reestimation_samples).x
         reestimate_(module, sample, self.dataset.preprocessing)
         return module
 

@@ -8,7 +8,7 @@ rows are rows of stands in the file's metadata, as JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,8 @@ from device_bench.protocol import Record
 from device_bench.storage import write_whole
 from pipeline.data.base import Metric
 from pipeline.graph import ModelGraph
+from pipeline.policy.base import Change, Effect
+from pipeline.search import changes_to_probe, plan_of
 from pipeline.space import PlanSpace
 from pipeline.tables.codec import Options, PlanCodec
 from pipeline.target import Target
@@ -141,3 +143,19 @@ class TaskTable:
                 f"{sorted(self.header.settings)}; delete it and record it anew"
             )
         return self
+
+
+def effects_of(table: TaskTable, settings: Sequence[str]) -> dict[Change, Effect]:
+    """What single changes do, from the rows of their plans; latencies by setting."""
+    rows = {options.tobytes(): row for row, options in enumerate(table.options)}
+    found = {}
+    for change in changes_to_probe(table.header.graph, table.codec.space):
+        row = rows.get(table.codec.encode(plan_of(table.codec.space, change)).tobytes())
+        if row is None or not np.isfinite(table.accuracy[row]):
+            continue
+        latency = {name: float(table.latency_ms[name][row]) for name in settings}
+        found[change] = Effect(
+            accuracy=float(table.accuracy[row]),
+            latency_ms={name: ms for name, ms in latency.items() if np.isfinite(ms)},
+        )
+    return found
