@@ -69,7 +69,7 @@ class TableHeader(Record):
         return f"{self.model.source}/{self.data}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TaskTable:
     """A header and its rows; see the module's text for dtypes and shapes."""
 
