@@ -1,4 +1,4 @@
-"""Uniform, random and TPE: the suite, and what is each one's own."""
+"""Uniform, random, TPE and NSGA-II: the suite, and what is each one's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from small_graphs import context_of, residual_graph, trial_of
 
 from device_bench.errors import BadInputError
 from device_bench.protocol import Failure, FailureKind
+from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.policy import DEFAULT_POLICY, POLICIES, load_policy
 from pipeline.policy.base import Change, PolicyContext, shape_of
@@ -59,11 +60,11 @@ class TestRandom(PolicySuite):
         assert max(shares) > 0.7
 
 
-class TestTpe(PolicySuite):
-    name = "tpe"
+class OptunaSuite(PolicySuite):
+    """What both of Optuna's searches must do besides."""
 
     def test_learns_where_the_good_plans_are(self, context: PolicyContext) -> None:
-        """What removes all blocks is made bad beyond measure; TPE then removes fewer than random search."""
+        """What removes blocks is made bad beyond measure; the search removes fewer than random search."""
         history = []
         for number, plan in enumerate(load_policy("random").propose(context, [], 80)):
             trial = trial_of(context.graph, plan, number, "random")
@@ -72,12 +73,12 @@ class TestTpe(PolicySuite):
             history.append(trial.model_copy(update={"accuracy": accuracy, "latency_ms": latency}))
         removed = {
             name: sum(len(plan.removed) for plan in load_policy(name).propose(context, history, 20))
-            for name in ("tpe", "random")
+            for name in (self.name, "random")
         }
-        assert removed["tpe"] < 0.6 * removed["random"]
+        assert removed[self.name] < 0.6 * removed["random"]
 
     def test_prints_nothing(self, context: PolicyContext, capfd: pytest.CaptureFixture[str]) -> None:
-        load_policy("tpe").propose(context, [], 2)
+        load_policy(self.name).propose(context, started(context), 2)
         assert capfd.readouterr() == ("", "")
 
     def test_passes_over_trials_it_cannot_place(self, context: PolicyContext) -> None:
@@ -92,7 +93,45 @@ class TestTpe(PolicySuite):
                 "plan": CompressionPlan.model_validate({"units": {"conv1": {"keep_ratio": 0.9}}}),
             }
         )
-        assert len(load_policy("tpe").propose(context, [whole, unmeasured, broken, foreign], 3)) == 3
+        history = [*started(context), whole, unmeasured, broken, foreign]
+        assert len(load_policy(self.name).propose(context, history, 3)) == 3
+
+    def test_leaves_the_random_start_behind(self, context: PolicyContext) -> None:
+        history = started(context)
+        drawn = load_policy("random").propose(context, history, 3)
+        assert load_policy(self.name).propose(context, history, 3) != drawn
+        assert load_policy(self.name).propose(context, history[:3], 2) == load_policy("random").propose(
+            context, history[:3], 2
+        )
+
+
+class TestTpe(OptunaSuite):
+    name = "tpe"
+
+
+class TestNsga2(OptunaSuite):
+    name = "nsga2"
+
+    def test_children_are_of_the_elite(self, context: PolicyContext) -> None:
+        """Of two generations the first is the better one, so that its traits are the children's."""
+        trait = context.space.removable[0]
+        history = []
+        for number, plan in enumerate(load_policy("random").propose(context, [], 40)):
+            good = number < 20
+            removed = {*plan.removed, trait} if good else set(plan.removed) - {trait}
+            shaped = context.space.plan({n: c.keep_ratio for n, c in plan.units.items()}, removed)
+            trial = trial_of(context.graph, shaped, number, "random")
+            history.append(
+                trial.model_copy(update={"accuracy": 60.0 + number} if good else {"accuracy": 5.0})
+            )
+        children = load_policy("nsga2").propose(context, history, 10)
+        assert sum(trait in plan.removed for plan in children) >= 8
+
+
+def started(context: PolicyContext) -> list[Trial]:
+    """So many trials that no search goes on at random."""
+    plans = load_policy("random").propose(context, [], 24)
+    return [trial_of(context.graph, plan, number, "random") for number, plan in enumerate(plans)]
 
 
 def test_an_unknown_policy_is_an_error_with_the_nearest() -> None:
@@ -121,7 +160,8 @@ def test_a_change_is_one_thing(fields: dict[str, object]) -> None:
 
 def test_importing_brings_neither_optuna_nor_sqlalchemy_nor_torch() -> None:
     script = (
-        "import sys, pipeline.policy.greedy, pipeline.policy.tpe, pipeline.experience, pipeline.reward\n"
+        "import sys, pipeline.policy.greedy, pipeline.policy.tpe, pipeline.policy.nsga2\n"
+        "import pipeline.experience, pipeline.reward\n"
         "print([name for name in ('optuna', 'sqlalchemy', 'torch') if name in sys.modules])"
     )
     done = subprocess.run(
