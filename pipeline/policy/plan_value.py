@@ -1,0 +1,179 @@
+"""The plan-value network: what a whole plan is worth, from features of what it changes.
+
+With a_i the damage of change i alone, s_i the share of latency it saves alone, φ a network shared by all
+positions and ρ one on their pooled embeddings:
+
+    a_i  = exp(φ₀(x_i)) where change i was not probed, else measured;  then times exp(φ₁(x_i))
+    T    = (Σ a_i^p)^(1/p) · exp(ρ₁),            gain = exp(−T)
+    ln r = λ ln(1 − Σ s_i') + (1 − λ) Σ ln(1 − s_i') + ρ₂,   s_i' = s_i exp(φ₂(x_i))
+
+gain: what is left of what the original knows above chance. r: latency over plain INT8's. φ₁, φ₂ and ρ start at
+zero, so an untrained network adds up single effects as `pipeline.policy.effect_model` does; sums over a set
+of embeddings are those of Zaheer et al., "Deep Sets", NeurIPS 2017. Parameters are a plain dictionary of
+tensors, as gradient-based meta-learners want them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+from pipeline.policy.plan_features import NAMES, PlanFeatures
+from pipeline.tables.codec import Options
+
+HIDDEN, EMBEDDED, POOLED = 32, 12, 16
+HEADS = 3
+# Corrections stay within these factors: exp(±REACH).
+REACH = 1.5
+LEAST_DAMAGE = 1e-3
+LEAST_LEFT = 0.03
+# Errors that weigh 1: of the gain, and of the logarithm of the latency ratio.
+GAIN_SCALE, LATENCY_SCALE = 0.05, 0.1
+HEAD_NAMES = ("pool1.weight", "pool1.bias", "pool2.weight", "pool2.bias", "exponent", "mixture")
+
+Parameters = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class PlanBatch:
+    """Plans of one task on one target, and what came of them where it is known.
+
+    `x` float32 [n, positions, features]; `active` [n, positions]; `damage` (NaN where not probed) and `saving`
+    [n, positions]; `gain` and `log_ratio` [n], NaN where not known.
+    """
+
+    x: Tensor
+    active: Tensor
+    damage: Tensor
+    saving: Tensor
+    gain: Tensor
+    log_ratio: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        features: PlanFeatures,
+        rows: Options,
+        gain: np.ndarray | None = None,
+        log_ratio: np.ndarray | None = None,
+    ) -> PlanBatch:
+        """The batch of `rows` [n, positions]; outcomes [n] where there are any."""
+        index = np.asarray(rows, dtype=np.int64)
+        places = np.arange(index.shape[1])
+        unknown = np.full(len(index), np.nan)
+        return cls(
+            torch.from_numpy(features.options[places, index]),
+            torch.from_numpy(features.active(rows)),
+            torch.from_numpy(features.damage[places, index]),
+            torch.from_numpy(features.saving[places, index]),
+            torch.from_numpy(np.asarray(unknown if gain is None else gain, np.float32)),
+            torch.from_numpy(np.asarray(unknown if log_ratio is None else log_ratio, np.float32)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.gain)
+
+    def take(self, index: Tensor) -> PlanBatch:
+        """The plans at `index`."""
+        columns = (self.x, self.active, self.damage, self.saving, self.gain, self.log_ratio)
+        return PlanBatch(*(column[index] for column in columns))
+
+    def unprobed(self) -> PlanBatch:
+        """The same plans, had no single change been probed: damage unknown, its flag and figure 0."""
+        hidden = self.x.clone()
+        for name in ("probed", "damage alone"):
+            hidden[..., NAMES.index(name)] = 0.0
+        return PlanBatch(
+            hidden,
+            self.active,
+            torch.full_like(self.damage, torch.nan),
+            self.saving,
+            self.gain,
+            self.log_ratio,
+        )
+
+
+def fresh_parameters(seed: int) -> Parameters:
+    """Parameters of an untrained network, float32."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(outputs: int, inputs: int) -> Tensor:
+        return torch.randn(outputs, inputs, generator=generator) * (2.0 / inputs) ** 0.5
+
+    return {
+        "unit1.weight": drawn(HIDDEN, len(NAMES)),
+        "unit1.bias": torch.zeros(HIDDEN),
+        "unit2.weight": drawn(HIDDEN, HIDDEN),
+        "unit2.bias": torch.zeros(HIDDEN),
+        "embedding.weight": drawn(EMBEDDED, HIDDEN),
+        "embedding.bias": torch.zeros(EMBEDDED),
+        "heads.weight": torch.zeros(HEADS, HIDDEN),
+        "heads.bias": torch.tensor([-2.0, 0.0, 0.0]),
+        "pool1.weight": drawn(POOLED, EMBEDDED + 4),
+        "pool1.bias": torch.zeros(POOLED),
+        "pool2.weight": torch.zeros(2, POOLED),
+        "pool2.bias": torch.zeros(2),
+        "exponent": torch.tensor(0.0),
+        "mixture": torch.tensor(0.0),
+    }
+
+
+def predict(parameters: Parameters, batch: PlanBatch) -> tuple[Tensor, Tensor]:
+    """T and ln r of each plan, float32 [n] each; gain is exp(−T)."""
+    p = parameters
+    hidden = relu(batch.x @ p["unit1.weight"].T + p["unit1.bias"])
+    hidden = relu(hidden @ p["unit2.weight"].T + p["unit2.bias"])
+    heads = hidden @ p["heads.weight"].T + p["heads.bias"]
+    embedded = torch.tanh(hidden @ p["embedding.weight"].T + p["embedding.bias"])
+    active = batch.active.float()
+
+    probed = torch.isfinite(batch.damage)
+    measured = torch.log(torch.nan_to_num(batch.damage) + LEAST_DAMAGE)
+    log_damage = torch.where(probed, measured, heads[..., 0]) + _bounded(heads[..., 1])
+    exponent = 0.4 + 0.8 * torch.sigmoid(p["exponent"])
+    powers = torch.exp(exponent * log_damage) * active
+    whole = powers.sum(1)
+
+    saving = (batch.saving * torch.exp(_bounded(heads[..., 2]))).clamp(-0.3, 1 - LEAST_LEFT) * active
+    added = torch.log((1 - saving.sum(1)).clamp_min(LEAST_LEFT))
+    multiplied = torch.log1p(-saving).sum(1)
+    mixture = torch.sigmoid(p["mixture"])
+
+    weights = powers / (whole[:, None] + 1e-6)
+    pooled = torch.cat(
+        [
+            (embedded * weights[..., None]).sum(1),
+            torch.stack(
+                [active.mean(1), torch.log(whole + LEAST_DAMAGE) / 4, added, (weights**2).sum(1)], dim=1
+            ),
+        ],
+        dim=1,
+    )
+    corrections = relu(pooled @ p["pool1.weight"].T + p["pool1.bias"]) @ p["pool2.weight"].T + p["pool2.bias"]
+    total = (whole + 1e-6) ** (1 / exponent) * torch.exp(_bounded(corrections[:, 0]))
+    some = (active.sum(1) > 0).float()
+    log_ratio = mixture * added + (1 - mixture) * multiplied + 0.5 * torch.tanh(corrections[:, 1]) * some
+    return total * some, log_ratio
+
+
+def value_loss(parameters: Parameters, batch: PlanBatch) -> Tensor:
+    """Mean of squared errors of gain and ln r, each in units of its scale; what is not known does not count."""
+    total, log_ratio = predict(parameters, batch)
+    gain_error = (torch.exp(-total) - batch.gain) / GAIN_SCALE
+    ratio_error = (log_ratio - batch.log_ratio) / LATENCY_SCALE
+    return 0.5 * (_known_mean(gain_error) + _known_mean(ratio_error))
+
+
+def _known_mean(errors: Tensor) -> Tensor:
+    """Mean of robust squares (Charbonnier: √(1 + e²) − 1) over finite errors."""
+    known = torch.isfinite(errors)
+    squares = torch.sqrt(1 + torch.where(known, errors, torch.zeros_like(errors)) ** 2) - 1
+    return (squares * known).sum() / known.sum().clamp_min(1)
+
+
+def _bounded(raw: Tensor) -> Tensor:
+    return REACH * torch.tanh(raw / REACH)
