@@ -56,6 +56,9 @@ class PolicyContext:
         metric: what accuracies are, and whether higher is better.
         shares: target → unit → its share of the original's latency there, and "other"; a target that cannot
             tell is absent.
+        chance: the metric of answers that know nothing, such as always the commonest class.
+        least_gain: how much of what the original knows above chance a plan must still know before recovery to
+            be worth a trial; less where a recovery follows.
     """
 
     graph: ModelGraph
@@ -68,6 +71,13 @@ class PolicyContext:
     seed: int = 0
     metric: Metric = Metric.ACCURACY
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    chance: float = 0.0
+    least_gain: float = 0.5
+
+    def gain(self, accuracy: float) -> float:
+        """What is left of what the original knows above chance: 1 for the original, 0 for guesses."""
+        span = self.drop(self.chance)
+        return 1.0 - self.drop(accuracy) / span if span > 0 else 0.0
 
     def drop(self, accuracy: float) -> float:
         """How much worse than the float model, in points of the metric; positive is worse."""

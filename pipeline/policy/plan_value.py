@@ -7,9 +7,9 @@ positions and ρ one on their pooled embeddings:
     T    = (Σ a_i^p)^(1/p) · exp(ρ₁),            gain = exp(−T)
     ln r = λ ln(1 − Σ s_i') + (1 − λ) Σ ln(1 − s_i') + ρ₂,   s_i' = s_i exp(φ₂(x_i))
 
-gain: what is left of what the original knows above chance. r: latency over plain INT8's. φ₁, φ₂ and ρ start at
-zero, so an untrained network adds up single effects as `pipeline.policy.effect_model` does; sums over a set
-of embeddings are those of Zaheer et al., "Deep Sets", NeurIPS 2017. Parameters are a plain dictionary of
+gain: what is left of what the original knows above chance. r: latency over plain INT8's. φ₁, φ₂ and ρ start
+at zero, so an untrained network adds up single effects as `pipeline.policy.effect_model` does; sums over a
+set of embeddings are those of Zaheer et al., "Deep Sets", NeurIPS 2017. Parameters are a plain dictionary of
 tensors, as gradient-based meta-learners want them.
 """
 
@@ -42,8 +42,8 @@ Parameters = dict[str, Tensor]
 class PlanBatch:
     """Plans of one task on one target, and what came of them where it is known.
 
-    `x` float32 [n, positions, features]; `active` [n, positions]; `damage` (NaN where not probed) and `saving`
-    [n, positions]; `gain` and `log_ratio` [n], NaN where not known.
+    `x` float32 [n, positions, features]; `active` [n, positions]; `damage` (NaN where not probed) and
+    `saving` [n, positions]; `gain` and `log_ratio` [n], NaN where not known.
     """
 
     x: Tensor
@@ -161,7 +161,7 @@ def predict(parameters: Parameters, batch: PlanBatch) -> tuple[Tensor, Tensor]:
 
 
 def value_loss(parameters: Parameters, batch: PlanBatch) -> Tensor:
-    """Mean of squared errors of gain and ln r, each in units of its scale; what is not known does not count."""
+    """Mean robust error of gain and ln r, each in units of its scale; what is not known does not count."""
     total, log_ratio = predict(parameters, batch)
     gain_error = (torch.exp(-total) - batch.gain) / GAIN_SCALE
     ratio_error = (log_ratio - batch.log_ratio) / LATENCY_SCALE

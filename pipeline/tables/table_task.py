@@ -194,6 +194,7 @@ def context_of(table: TaskTable, setting: str, budget: Budget) -> PolicyContext:
         base_latency_ms={setting: entry.base_latency_ms},
         metric=header.metric,
         shares={setting: entry.shares} if entry.shares else {},
+        chance=header.chance,
     )
     return replace(context, effects=interpolated(effects_of(table, [setting]), context))
 
