@@ -1,0 +1,1 @@
+"""Learners: what is trained over many tasks, so that a new one needs little."""
