@@ -79,13 +79,21 @@ class Prover:
 
     def metric(self, artifact: Artifact, target: Target, split: Split) -> float:
         """The task's metric of the file itself on `split`, run by the target's runtime."""
-        inputs = to_layout(self.dataset.preprocessing.apply(split.x), artifact.input_layout)
+        return score(self.dataset.metric, self.outputs(artifact, target, split.x), split.y)
+
+    def outputs(self, artifact: Artifact, target: Target, raw: np.ndarray) -> np.ndarray:
+        """What the file itself gives for raw samples [n, ...], run by the target's runtime; float32 [n, k].
+
+        Raises:
+            RunError: it does not run there.
+        """
+        inputs = to_layout(self.dataset.preprocessing.apply(raw), artifact.input_layout)
         outputs = _predict(artifact, target, inputs)
         if isinstance(outputs, Failure):
             raise RunError(
                 f"{artifact.path} does not run on {target.name}: {outputs.kind}: {outputs.message}"
             )
-        return score(self.dataset.metric, outputs, split.y)
+        return outputs
 
     def parity(self, artifact: Artifact, module: nn.Module, target: Target) -> Parity:
         """How far the file's outputs are from torch's on samples of the search split.

@@ -118,6 +118,38 @@ def calibrate(
 
 
 @app.command()
+def personalize(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run: runs/<id>.")],
+    data: Annotated[Path, typer.Option(help="Your samples: an .npz with x (raw) and y (class numbers).")],
+    shots: Annotated[int, typer.Option(help="Samples of each class to adapt to; the others judge.")] = 5,
+    learner: Annotated[
+        str, typer.Option(help="How to prepare and adapt: maml, fomaml, reptile or anil.")
+    ] = "maml",
+    episodes: Annotated[
+        int, typer.Option(help="Made-up users of the run's data to prepare on; 0 adapts at once.")
+    ] = 80,
+    steps: Annotated[int, typer.Option(help="Inner steps on your samples.")] = 5,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets, if it moved.", envvar="EDGELOOP_DATA")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which samples are shots, and the made-up users.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Adapt a finished run's compressed models to a few samples of your own."""
+
+    def start() -> int:
+        from flows.personalize import PersonalizeOrder, personalize_run
+        from pipeline.personalization import Method
+
+        method = Method(learner, episodes, steps)
+        order = PersonalizeOrder(run, data, shots, method, data_root, seed)
+        return personalize_run(order, as_json=json)
+
+    raise typer.Exit(_guarded(start, debug))
+
+
+@app.command()
 def models() -> None:
     """The models of the zoo."""
 
