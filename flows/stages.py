@@ -37,7 +37,7 @@ from pipeline.tracing import trace
 WHOLE = CompressionPlan()
 FIRST_POLICY = "uniform"
 # Policies that learn from the measured effects of single changes; the others need no probes.
-PROBING_POLICIES = ("greedy",)
+PROBING_POLICIES = ("greedy", "knapsack")
 
 
 def prepare_station(job: CompressJob, folder: Path) -> Session:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 POLICIES: dict[str, str] = {
     "greedy": "pipeline.policy.greedy:GreedyPolicy",
+    "knapsack": "pipeline.policy.knapsack:KnapsackPolicy",
     "nsga2": "pipeline.policy.nsga2:Nsga2Policy",
     "tpe": "pipeline.policy.tpe:TpePolicy",
     "random": "pipeline.policy.random_search:RandomPolicy",

@@ -8,7 +8,8 @@ c is the median of observed over predicted saving among the tried plans most lik
 what widths are predicted to save), and 1 before there are any. A unit inside a removed block so counts for
 nothing, as its change is gone with it.
 
-Drop of a plan, with d_i the drop of change i alone and a stage being all that works at one resolution:
+Drop of a plan, with d_i the drop of change i alone, at least what a probe can tell, and a stage being
+all that works at one resolution:
 
     predicted = sum over stages (sum_{i in stage} d_i^p)^(1/p),   p < 1
 
@@ -30,10 +31,14 @@ from pipeline.experience import Trial
 from pipeline.graph import ModelGraph
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, PolicyContext
+from pipeline.policy.guessed_effects import guessed_effects
 
 # Fitted to 26 random combinations of removed blocks and halved widths of a ResNet-20 on CIFAR-10: the median
 # of observed over predicted drop is 1.0 and their rank correlation 0.94 (plain sums: 1.4, in one stage 1.7).
 STAGE_EXPONENT = 0.65
+# A probe cannot tell a drop of less than this share of what the original knows above chance from nothing.
+# Were it taken for nothing, the best plans would make all such changes at once.
+LEAST_DROP_SHARE = 0.002
 # So many tried plans, those most like the one asked for, correct a prediction.
 NEIGHBOURS = 3
 # Plans predicted to save less say more about noise than about the prediction.
@@ -65,7 +70,7 @@ class EffectModel:
     """Predicts drop and latency of states from a context's effects and what was tried.
 
     Args:
-        context: with the effects of the single changes that may be combined.
+        context: with the effects of the single changes that may be combined; guessed where there are none.
         history: corrects the latencies.
     """
 
@@ -73,18 +78,18 @@ class EffectModel:
         self._context = context
         self._history = history
         self._stages = _stages(context.graph)
-        self._effects = {
-            _part_of(change): effect
-            for change, effect in context.effects.items()
-            if isfinite(effect.accuracy)
-        }
+        # Where nothing was probed, sizes and latency shares have to do.
+        effects = context.effects or guessed_effects(context)
+        self._effects = {part_of(c): effect for c, effect in effects.items() if isfinite(effect.accuracy)}
+        self._probes = tuple(effects)
+        self._least_drop = LEAST_DROP_SHARE * abs(context.drop(context.chance))
         self._own: dict[tuple[Part, str], float] = {}
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:
         """The probed changes that the space allows, in a fixed order."""
         space = self._context.space
-        probed = [change for change in self._context.effects if _part_of(change) in self._effects]
+        probed = [change for change in self._probes if part_of(change) in self._effects]
         allowed = [c for c in probed if c.block in space.removable or self._is_choice(c)]
         return tuple(sorted(allowed, key=lambda c: (c.block or "", c.unit or "", -(c.keep_ratio or 0.0))))
 
@@ -93,7 +98,7 @@ class EffectModel:
         stages: dict[object, float] = {}
         for part in self._parts(state):
             stage = self._stages[part[0]]
-            stages[stage] = stages.get(stage, 0.0) + max(0.0, self._part(part, "")) ** STAGE_EXPONENT
+            stages[stage] = stages.get(stage, 0.0) + self.own(part, "") ** STAGE_EXPONENT
         return float(sum(total ** (1.0 / STAGE_EXPONENT) for total in stages.values()))
 
     def latency_ms(self, state: State, target: str) -> float:
@@ -112,9 +117,9 @@ class EffectModel:
         blocks, widths = 0.0, 0.0
         for name, keep in self._parts(state):
             if keep is None:
-                blocks += self._part((name, keep), target)
+                blocks += self.own((name, keep), target)
             else:
-                widths += self._part((name, keep), target) * self._outside(name, gone)
+                widths += self.own((name, keep), target) * self._outside(name, gone)
         return blocks, widths
 
     def _is_choice(self, change: Change) -> bool:
@@ -126,12 +131,17 @@ class EffectModel:
         """The single changes that make up a state; a width not probed goes by the nearest that was."""
         parts: list[Part] = [(name, None) for name in sorted(state.removed) if (name, None) in self._effects]
         for name, keep in sorted(state.keep.items()):
-            ratio = self._nearest_probed(name, keep)
+            ratio = self.nearest_probed(name, keep)
             if ratio is not None:
                 parts.append((name, ratio))
         return parts
 
-    def _nearest_probed(self, unit: str, keep: float) -> float | None:
+    def stage(self, name: str) -> int:
+        """The resolution that a unit or block works at, which all of one stage share."""
+        return self._stages[name]
+
+    def nearest_probed(self, unit: str, keep: float) -> float | None:
+        """The probed keep ratio of the unit that is nearest to `keep`; None where there is none."""
         probed = self._probed.get(unit, ())
         return keep if keep in probed else min(probed, key=lambda ratio: abs(ratio - keep), default=None)
 
@@ -143,7 +153,7 @@ class EffectModel:
                 probed[name] = (*probed.get(name, ()), keep)
         return probed
 
-    def _part(self, part: Part, target: str) -> float:
+    def own(self, part: Part, target: str) -> float:
         """What one change itself saves on `target`, or drops where `target` is "".
 
         A change to a linked unit was measured with what it forces on others; their parts are taken off.
@@ -159,8 +169,9 @@ class EffectModel:
                 whole = self._context.drop(effect.accuracy)
             # Units that force each other share what was measured; the first one asked for has it all.
             self._own[key] = 0.0
-            others = sum(self._part(other, target) for other in self._forced_by(part))
-            self._own[key] = whole if part[1] is None else max(0.0, whole - others)
+            others = sum(self.own(other, target) for other in self._forced_by(part))
+            mine = whole if part[1] is None else max(0.0, whole - others)
+            self._own[key] = mine if target else max(self._least_drop, mine)
         return self._own[key]
 
     def _forced_by(self, part: Part) -> list[Part]:
@@ -207,7 +218,8 @@ class EffectModel:
         return min(high, max(low, median(ratio for _, ratio in known)))
 
 
-def _part_of(change: Change) -> Part:
+def part_of(change: Change) -> Part:
+    """What the change changes, and to what."""
     return (change.block, None) if change.block is not None else (str(change.unit), change.keep_ratio)
 
 

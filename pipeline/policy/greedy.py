@@ -1,24 +1,30 @@
 """Greedy by sensitivity: for each target, the changes that save most time for what they cost in accuracy.
 
 After NetAdapt (Yang et al., ECCV 2018): from the whole model, take the single change with the best latency
-saved per accuracy lost, again and again, until a wanted speed-up is reached. `effect_model` says how the
-effects of single changes combine. Each target has a ladder of speed-ups (rungs); once they are tried, the
-search goes on between those that the accuracy budget separates.
+saved per accuracy lost, again and again; for a wanted speed-up take the first plan of that path that reaches
+it, then change single things back while it still does. `effect_model` says how the effects of single changes
+combine. Each target has a ladder of speed-ups (rungs). Once they are tried the search goes on between tried
+ones: half-way where the accuracy budget separates them, and half-way where most area lies between two
+neighbours of the front, in turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite, log, sqrt
 from statistics import median
-from typing import TypeVar
+
+import numpy as np
 
 from pipeline.experience import Trial
 from pipeline.pareto import pareto_front
 from pipeline.plan import CompressionPlan
-from pipeline.policy.base import Change, Novelty, PolicyContext
-from pipeline.policy.effect_model import EffectModel, State
+from pipeline.policy.base import Novelty, PolicyContext
+from pipeline.policy.effect_table import EffectTable, Vector, distinct, effect_table
+from pipeline.policy.random_search import drawn_besides
+from pipeline.tables.codec import Options
 
 SLOWEST_RUNG = 1.2
 FASTEST_RUNG = 3.0
@@ -28,12 +34,15 @@ RUNG_ORDER = (0.5, 0.8, 0.2, 0.65, 0.35, 1.0, 0.0)
 LEAST_DROP = 0.1
 # The share of a drop that recovery wins back, until trials of the task tell (ResNet-20: 0.9 and more).
 RECOVERED_SHARE = 0.9
-# Speed-ups closer than this are not worth another trial between them.
-NARROWEST_GAP = 1.03
 # How much faster than the fastest that was tried it may get.
 BEYOND = 1.3
+# Neighbours closer than this (fast over slow) have nothing worth a trial between them.
+NARROWEST_GAP = 1.01
+# Differences below this are rounding.
+TOLERANCE = 1e-9
 
-T = TypeVar("T")
+# Two speed-ups between which no plan was tried: (slow, fast).
+Gap = tuple[float, float]
 
 
 class GreedyPolicy:
@@ -42,139 +51,180 @@ class GreedyPolicy:
     name = "greedy"
 
     def propose(self, context: PolicyContext, history: Sequence[Trial], count: int) -> list[CompressionPlan]:
-        """The next rungs of every target in turn; nothing where no effect was probed."""
-        model = EffectModel(context, history)
-        paths = {target.name: _path(context, model, target.name) for target in context.targets}
+        """The next rungs of every target in turn, then what lies between; at last plans at random."""
         novelty = Novelty(history)
         done = sum(trial.origin == self.name for trial in history)
+        climbs = [_Climb.of(context, target.name, history) for target in context.targets]
         plans: list[CompressionPlan] = []
-        for plan in _candidates(context, history, model, paths, done):
-            if len(plans) == count:
+        while len(plans) < count:
+            turn, which = divmod(done + len(plans), len(climbs))
+            plan = climbs[which].next(novelty, turn)
+            if plan is None:
                 break
-            if novelty.admits(plan):
-                plans.append(plan)
-        return plans
+            plans.append(plan)
+            for climb in climbs:
+                climb.expect(plan)
+        return plans + drawn_besides(context, history, plans, count - len(plans))
 
 
-def _candidates(
-    context: PolicyContext,
-    history: Sequence[Trial],
-    model: EffectModel,
-    paths: dict[str, list[State]],
-    done: int,
-) -> Iterator[CompressionPlan]:
-    """Plans, the most wanted first: rungs left, between tried ones, every step of the paths."""
-    rungs = _in_turn(_ladders(context, model, paths))
-    between = _in_turn([[(t.name, r) for r in _refined(context, history, t.name)] for t in context.targets])
-    for name, rung in [*rungs[done:], *between, *rungs[:done]]:
-        state = _reaching(context, model, paths[name], name, context.base_latency_ms[name] / rung)
-        if state is not None:
-            yield context.space.plan(state.keep, state.removed)
-    for state in _in_turn(list(paths.values())):
-        yield context.space.plan(state.keep, state.removed)
+@dataclass
+class _Climb:
+    """The search on one target.
 
+    `points`: (speed-up, drop after recovery, share of what is known that is left before it) of tried plans.
+    `best`: rows of the tried plans that no other beats.
+    """
 
-def _path(context: PolicyContext, model: EffectModel, target: str) -> list[State]:
-    """States from the first change to the last that still saves time, each one change further."""
-    state = State({}, frozenset())
-    path: list[State] = []
-    while True:
-        latency, drop = model.saving_ms(state, target), model.drop(state)
-        best: tuple[float, State] | None = None
-        for change in model.changes:
-            after = _after(context, state, change)
-            if after is None:
-                continue
-            saved = model.saving_ms(after, target) - latency
-            if saved > 0.0:
-                value = saved / max(model.drop(after) - drop, LEAST_DROP)
-                if best is None or value > best[0]:
-                    best = value, after
-        if best is None:
-            return path
-        state = best[1]
-        path.append(state)
+    context: PolicyContext
+    table: EffectTable
+    target: str
+    history: Sequence[Trial]
+    recovered_share: float
+    points: list[tuple[float, float, float]]
+    best: Options
 
-
-def _after(context: PolicyContext, state: State, change: Change) -> State | None:
-    """`state` with one more change, linked units moved along; None where that changes nothing."""
-    if change.block is not None:
-        if change.block in state.removed:
-            return None
-        removed = state.removed | {change.block}
-        inside = context.space.inside(removed)
-        return State({name: keep for name, keep in state.keep.items() if name not in inside}, removed)
-    unit, keep = str(change.unit), float(change.keep_ratio or 1.0)
-    if keep >= state.keep.get(unit, 1.0) or unit in context.space.inside(state.removed):
-        return None
-    after = {**state.keep, unit: keep}
-    if context.space.is_linked(unit):
-        after = dict(State.of(context.space.plan(after, state.removed)).keep)
-    return None if after == state.keep else State(after, state.removed)
-
-
-def _reaching(
-    context: PolicyContext, model: EffectModel, path: Sequence[State], target: str, latency_ms: float
-) -> State | None:
-    """The first state of the path within `latency_ms`, less every change that it does not need."""
-    state = next((state for state in path if model.latency_ms(state, target) <= latency_ms), None)
-    while state is not None:
-        drop = model.drop(state)
-        lighter = [
-            (drop - model.drop(other), other)
-            for other in _lighter(context, state)
-            if model.latency_ms(other, target) <= latency_ms
+    @classmethod
+    def of(cls, context: PolicyContext, target: str, history: Sequence[Trial]) -> _Climb:
+        table = effect_table(context)
+        share = _recovered_share(context, history)
+        told = [
+            (speedup, drop, context.gain(accuracy), row)
+            for trial, row, accuracy in table.told(history)
+            if (speedup := context.speedup(trial, target)) is not None
+            and (drop := _final_drop(context, trial, share)) is not None
         ]
-        best = max(lighter, key=lambda pair: pair[0], default=(0.0, state))
-        if best[0] <= 0.0:
-            return state
-        state = best[1]
-    return None
+        front = pareto_front([(-speedup, gain) for speedup, _, gain, _ in told])
+        rows = np.stack([told[index][3] for index in front]) if front else _path(table, target)[:0]
+        return cls(context, table, target, history, share, [point[:3] for point in told], rows)
 
+    def next(self, novelty: Novelty, turn: int) -> CompressionPlan | None:
+        """The new plan that is wanted most; None where everything near was tried."""
+        for row in self._rows(turn):
+            plan = self.table.codec.decode(row)
+            if novelty.admits(plan):
+                return plan
+        return None
 
-def _lighter(context: PolicyContext, state: State) -> Iterator[State]:
-    """`state` with one block put back or one unit one step wider."""
-    for block in sorted(state.removed):
-        yield State(state.keep, state.removed - {block})
-    for unit, keep in sorted(state.keep.items()):
-        wider = min(ratio for ratio in context.space.choices[unit] if ratio > keep)
-        asked = {name: ratio for name, ratio in {**state.keep, unit: wider}.items() if ratio < 1.0}
-        if context.space.is_linked(unit):
-            asked = dict(State.of(context.space.plan(asked, state.removed)).keep)
-        if asked != state.keep:
-            yield State(asked, state.removed)
+    def _rows(self, turn: int) -> Iterator[Options]:
+        """Rows, the most wanted first: the rung whose turn it is, what lies between tried ones, all near."""
+        for rung in self._ladder()[turn:]:
+            yield from self._reaching(rung)
+        crossing, area = self._near_the_budget(), self._largest_gaps()
+        gaps = [*area, *crossing] if turn % 2 else [*crossing, *area]
+        for slow, fast in gaps[:1]:
+            yield from self._reaching(sqrt(slow * fast))
+        rows, latency, worth = self._around()
+        for slow, fast in gaps:
+            inside = (latency < self._base / slow) & (latency > self._base / fast)
+            yield from rows[inside]
+        yield from rows[np.argsort(worth, kind="stable")]
 
+    def expect(self, plan: CompressionPlan) -> None:
+        """Take the plan for tried, with the outcome that is predicted."""
+        row = self.table.codec.encode(plan)[None]
+        latency = float(self.table.latency_ms(row, self.target, self.history)[0])
+        drop = float(self.table.corrected_drop(row, self.history)[0])
+        span = self.context.drop(self.context.chance)
+        gain = 1.0 - drop / span if span > 0 else 0.0
+        self.points.append((self._base / latency, drop * (1.0 - self.recovered_share), gain))
 
-def _ladders(
-    context: PolicyContext, model: EffectModel, paths: dict[str, list[State]]
-) -> list[list[tuple[str, float]]]:
-    """For each target its rungs, as speed-ups over plain INT8, in the order they are tried."""
-    ladders = []
-    for name, path in paths.items():
-        base = context.base_latency_ms[name]
-        wanted = max(context.budget.min_speedup or 1.0, base / (context.budget.max_latency_ms or base))
-        reach = base / min((model.latency_ms(state, name) for state in path), default=base)
-        fastest = min(max(FASTEST_RUNG, 1.5 * wanted), reach)
+    def _ladder(self) -> list[float]:
+        """The rungs as speed-ups over plain INT8, in the order they are tried."""
+        path = _path(self.table, self.target)
+        if not len(path):
+            return []
+        wanted = 1.0 / self._most_cost()
+        latency = self.table.latency_ms(path, self.target, self.history)
+        drop = self.table.corrected_drop(path, self.history)
+        worth = drop <= (1.0 - self.context.least_gain) * self.context.drop(self.context.chance)
+        reach = self._base / float(latency.min())
+        # Beyond what is worth a trial there is no rung, unless the budget asks for it.
+        useful = self._base / float(latency[worth].min()) if worth.any() else reach
+        fastest = min(max(min(FASTEST_RUNG, useful), 1.5 * wanted if wanted > 1.0 else 1.0), reach)
         slowest = min(max(SLOWEST_RUNG, wanted), fastest)
-        ladders.append([(name, slowest * (fastest / slowest) ** place) for place in RUNG_ORDER])
-    return ladders
+        return [slowest * (fastest / slowest) ** place for place in RUNG_ORDER]
+
+    def _near_the_budget(self) -> list[Gap]:
+        """Neighbours of the tried front by speed-up, those near the accuracy budget first."""
+        points = [(1.0, 0.0), *((speedup, drop) for speedup, drop, _ in self.points)]
+        # Cost is the drop, gain the speed-up: so the front goes from the gentlest plan to the fastest.
+        front = [points[i] for i in pareto_front([(drop, speedup) for speedup, drop in points])]
+        front.append((front[-1][0] * BEYOND, float("inf")))
+        limit = self.context.budget.max_drop
+        crossing = next(log(slow * fast) for (slow, _), (fast, drop) in pairwise(front) if drop > limit)
+        gaps = [(slow, fast) for (slow, _), (fast, _) in pairwise(front) if fast / slow > NARROWEST_GAP]
+        return sorted(gaps, key=lambda gap: abs(log(gap[0] * gap[1]) - crossing))
+
+    def _largest_gaps(self) -> list[Gap]:
+        """Neighbours of the tried front by speed-up, those with most area between them first."""
+        least, most = self.context.least_gain, self._most_cost()
+        inside = [(1.0 / s, g) for s, _, g in self.points if 1.0 / s < most and g > least]
+        front = [inside[i] for i in pareto_front(inside)]
+        if not front:
+            return []
+        steps = [(front[0][0] / BEYOND, least), *front, (most, 1.0)]
+        gaps = sorted(pairwise(steps), key=lambda gap: (gap[0][0] - gap[1][0]) * (gap[1][1] - gap[0][1]))
+        return [(1.0 / high, 1.0 / low) for (low, _), (high, _) in gaps if high / low > NARROWEST_GAP]
+
+    def _reaching(self, speedup: float) -> Options:
+        """The first plan of the path that reaches the speed-up, changed singly while that loses less.
+
+        One row [1, positions], or none where the path does not reach it.
+        """
+        goal = self._base / speedup
+        path = _path(self.table, self.target)
+        within = np.flatnonzero(self.table.latency_ms(path, self.target, self.history) <= goal)
+        row = path[within[:1]]
+        while len(row):
+            others = self.table.neighbours(row)
+            fits = self.table.latency_ms(others, self.target, self.history) <= goal
+            drops = np.where(fits, self.table.drop(others), np.inf)
+            if not len(drops) or drops.min() >= self.table.drop(row)[0] - TOLERANCE:
+                break
+            row = others[[int(drops.argmin())]]
+        return row
+
+    def _around(self) -> tuple[Options, Vector, Vector]:
+        """Plans of the path and single changes to the best tried, those that lose least first.
+
+        Rows, their latencies, and what they lose for the time they save.
+        """
+        rows = distinct(np.concatenate([_path(self.table, self.target), self.table.neighbours(self.best)]))
+        drop = self.table.corrected_drop(rows, self.history)
+        rows, drop = rows[np.argsort(drop, kind="stable")], np.sort(drop)
+        latency = self.table.latency_ms(rows, self.target, self.history)
+        return rows, latency, (LEAST_DROP + drop) / np.maximum(TOLERANCE, self._base - latency)
+
+    def _most_cost(self) -> float:
+        """The share of plain INT8's latency that the budget allows."""
+        budget = self.context.budget
+        return min(1.0, (budget.max_latency_ms or self._base) / self._base, 1.0 / (budget.min_speedup or 1.0))
+
+    @property
+    def _base(self) -> float:
+        return self.context.base_latency_ms[self.target]
 
 
-def _refined(context: PolicyContext, history: Sequence[Trial], target: str) -> list[float]:
-    """Speed-ups half-way between neighbours of the tried front, those near the accuracy budget first."""
-    points = [(1.0, 0.0)]
-    share = _recovered_share(context, history)
-    for trial in history:
-        speedup, drop = context.speedup(trial, target), _final_drop(context, trial, share)
-        if speedup is not None and drop is not None:
-            points.append((speedup, drop))
-    # Cost is the drop, gain the speed-up: so the front goes from the gentlest plan to the fastest.
-    front = [points[i] for i in pareto_front([(drop, speedup) for speedup, drop in points])]
-    front.append((front[-1][0] * BEYOND, float("inf")))
-    gaps = list(pairwise(front))
-    crossing = next(sqrt(slow * fast) for (slow, _), (fast, drop) in gaps if drop > context.budget.max_drop)
-    middles = [sqrt(slow * fast) for (slow, _), (fast, _) in gaps if fast / slow > NARROWEST_GAP]
-    return sorted(middles, key=lambda rung: abs(log(rung / crossing)))
+def _path(table: EffectTable, target: str) -> Options:
+    """Rows from the first change to the last that still saves time, each one change further."""
+    return table.kept(("greedy path", target), lambda: _climbed(table, target))
+
+
+def _climbed(table: EffectTable, target: str) -> Options:
+    row = np.zeros(len(table.codec.positions), dtype=np.int16)
+    path = [row]
+    while True:
+        others = table.neighbours(path[-1][None])
+        if not len(others):
+            break
+        here = path[-1][None]
+        saved = table.saved(others, target).sum(axis=1) - table.saved(here, target).sum()
+        lost = table.drop(others) - table.drop(here)
+        value = np.where(saved > TOLERANCE, saved / np.maximum(lost, LEAST_DROP), -np.inf)
+        if not np.isfinite(value.max()):
+            break
+        path.append(others[int(value.argmax())])
+    return np.stack(path)[1:] if len(path) > 1 else row[None][:0]
 
 
 def _recovered_share(context: PolicyContext, history: Sequence[Trial]) -> float:
@@ -197,10 +247,3 @@ def _final_drop(context: PolicyContext, trial: Trial, recovered_share: float) ->
     if trial.accuracy is None or trial.failure is not None or not isfinite(trial.accuracy):
         return None
     return context.drop(trial.accuracy) * (1.0 - recovered_share)
-
-
-def _in_turn(lists: Iterable[Sequence[T]]) -> list[T]:
-    """The first of each, then the second of each, and so on."""
-    columns = list(lists)
-    longest = max(map(len, columns), default=0)
-    return [column[i] for i in range(longest) for column in columns if i < len(column)]

@@ -19,7 +19,7 @@ from device_bench.errors import MissingExtraError
 from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Novelty, PolicyContext
-from pipeline.policy.random_search import RandomPolicy
+from pipeline.policy.random_search import RandomPolicy, drawn_besides
 
 # Asked so often for each plan wanted, the sampler keeps to what it knows; the rest is drawn at random.
 ASKS_PER_PLAN = 20
@@ -58,7 +58,7 @@ class OptunaSearch:
             plan = self._plan(study.ask(self._distributions).params)
             if novelty.admits(plan):
                 plans.append(plan)
-        return plans + self._drawn(plans, count - len(plans))
+        return plans + drawn_besides(self.context, self.history, plans, count - len(plans))
 
     def _study(self) -> Any:
         try:
@@ -112,10 +112,3 @@ class OptunaSearch:
         space = self.context.space
         keep = {name: ratios[parameters[f"unit:{name}"]] for name, ratios in space.choices.items()}
         return space.plan(keep, [name for name in space.removable if parameters[f"block:{name}"]])
-
-    def _drawn(self, plans: list[CompressionPlan], count: int) -> list[CompressionPlan]:
-        known = Novelty(self.history)
-        for plan in plans:
-            known.admits(plan)
-        drawn = RandomPolicy().propose(self.context, self.history, count + len(plans))
-        return [plan for plan in drawn if known.admits(plan)][:count]

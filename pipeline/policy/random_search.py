@@ -33,3 +33,16 @@ class RandomPolicy:
             else:
                 in_vain += 1
         return plans
+
+
+def drawn_besides(
+    context: PolicyContext, history: Sequence[Trial], plans: Sequence[CompressionPlan], count: int
+) -> list[CompressionPlan]:
+    """Up to `count` plans at random besides `plans`: for a policy that has no more of its own."""
+    if count <= 0:
+        return []
+    known = Novelty(history)
+    for plan in plans:
+        known.admits(plan)
+    drawn = RandomPolicy().propose(context, history, count + len(plans))
+    return [plan for plan in drawn if known.admits(plan)][:count]
