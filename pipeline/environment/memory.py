@@ -1,0 +1,103 @@
+"""What each lane remembers of the trials of its task: outcomes, the front, how well predictions held."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.environment.sheet import GOALS
+
+Vector = NDArray[np.float64]
+
+# Savings are corrected by what was observed, within these factors.
+CORRECTIONS = (0.5, 1.5)
+# Trials predicted to save less say more about noise than about the prediction.
+LEAST_SAVING = 0.05
+
+
+class TrialMemory:
+    """Arrays of [lanes, …], changed in place; at most `trials` are kept a lane, the oldest go first.
+
+    `rows` int16 [lanes, trials, positions] in normal form; `ratio` (latency over plain INT8's) and `gain`
+    [lanes, trials], NaN where a trial failed or there was none yet; `front` [lanes, GOALS]: the best gain
+    within each latency goal, `floor` where there is none; `last` [lanes, 3]: latency ratio and gain of the
+    last trial and whether it failed; `correction` [lanes]: observed over predicted saving.
+
+    Args:
+        floor: gains up to this are worth nothing.
+    """
+
+    def __init__(self, lanes: int, trials: int, positions: int, floor: float) -> None:
+        self.trials, self.floor = trials, floor
+        self.rows = np.zeros((lanes, trials, positions), np.int16)
+        self.ratio = np.full((lanes, trials), np.nan)
+        self.gain = np.full((lanes, trials), np.nan)
+        self.front = np.full((lanes, GOALS), floor)
+        self.count = np.zeros(lanes, np.int64)
+        self.last = np.zeros((lanes, 3))
+        self.correction = np.ones(lanes)
+        self._saved = np.zeros((lanes, 2))
+
+    def forget_(self, lanes: NDArray[np.int64]) -> None:
+        """Another task begins in these lanes."""
+        self.rows[lanes] = 0
+        self.ratio[lanes] = self.gain[lanes] = np.nan
+        self.front[lanes] = self.floor
+        self.count[lanes] = 0
+        self.last[lanes] = 0.0
+        self.correction[lanes] = 1.0
+        self._saved[lanes] = 0.0
+
+    def add_(
+        self,
+        lane: int,
+        row: NDArray[np.int16],
+        outcome: tuple[float, float] | None,
+        predicted_saving: float,
+        goals: Vector,
+    ) -> None:
+        """One trial of a lane.
+
+        Args:
+            row: in normal form, [positions of this lane's task].
+            outcome: latency ratio and gain; None if it failed or broke the budget.
+            predicted_saving: as a share of the original's latency, uncorrected.
+            goals: of this lane's task, [GOALS].
+        """
+        slot = self.count[lane] % self.trials
+        self.rows[lane, slot] = 0
+        self.rows[lane, slot, : len(row)] = row
+        self.count[lane] += 1
+        if outcome is None:
+            self.ratio[lane, slot] = self.gain[lane, slot] = np.nan
+            self.last[lane] = 0.0, 0.0, 1.0
+            return
+        ratio, gain = outcome
+        self.ratio[lane, slot], self.gain[lane, slot] = ratio, gain
+        self.last[lane] = ratio, gain, 0.0
+        self.front[lane] = np.maximum(self.front[lane], np.where(ratio <= goals, gain, self.floor))
+        if predicted_saving > LEAST_SAVING:
+            self._saved[lane] += 1.0 - ratio, predicted_saving
+            observed, predicted = self._saved[lane]
+            self.correction[lane] = np.clip(observed / predicted, *CORRECTIONS)
+
+    def elite(self, wanted_ratio: Vector, lanes: NDArray[np.int64]) -> tuple[NDArray[np.int16], Vector]:
+        """Of each lane's front the trial nearest to a wanted latency ratio, and what came of it.
+
+        Returns: rows int16 [lanes, positions], and [lanes, 3] with ratio, gain and 1; 0 where there is none.
+        """
+        ratio, gain = self.ratio[lanes], self.gain[lanes]
+        known = np.isfinite(ratio)
+        ratio, gain = np.where(known, ratio, np.inf), np.where(known, gain, -np.inf)
+        no_worse = (ratio[:, None] <= ratio[..., None]) & (gain[:, None] >= gain[..., None])
+        better = (ratio[:, None] < ratio[..., None]) | (gain[:, None] > gain[..., None])
+        on_front = known & ~(no_worse & better).any(2)
+        distance = np.where(on_front, np.abs(ratio - wanted_ratio[:, None]), np.inf)
+        nearest = distance.argmin(1)
+        each = np.arange(len(lanes))
+        found = on_front.any(1)
+        told = np.stack([ratio[each, nearest], gain[each, nearest], np.ones(len(lanes))], axis=1)
+        return (
+            np.where(found[:, None], self.rows[lanes, nearest], 0).astype(np.int16),
+            np.where(found[:, None], told, 0.0),
+        )

@@ -1,0 +1,187 @@
+"""What is known of one task before anything is tried, as arrays: the sheet that episodes are played on.
+
+Damages and savings of options add up, as in `pipeline.policy.plan_value` before it has learned anything:
+
+    D = (Σ d_i^p)^(1/p),   gain = exp(−D),   latency / plain INT8's = 1 − Σ s_i
+
+so the plan that costs least for what it saves is found decision by decision for any price λ of time:
+
+    option of i = argmin d_i^p − λ s_i
+
+The answers to a row of prices are the ladder of rules of thumb: what the knapsack would take (Lagrangian
+relaxation; Fisher, Management Science 1981). Block and what is inside it are decided together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_bench.errors import BadInputError
+from pipeline.environment.links import LinkedWidths
+from pipeline.policy.base import PolicyContext
+from pipeline.policy.guessed_effects import guessed_effects
+from pipeline.policy.plan_features import NAMES, PlanFeatures
+from pipeline.tables.codec import Options, PlanCodec
+
+Vector = NDArray[np.float64]
+
+# Damages of one plan add up to more than their sum; see `pipeline.policy.effect_model`.
+EXPONENT = 0.65
+LEAST_DAMAGE = 1e-3
+# Latency goals of a task: so many, evenly spaced between little saved and all that can be.
+GOALS = 12
+SLOWEST_GOAL = 0.96
+FASTEST_GOAL = 0.08
+PRICES = np.geomspace(1e-3, 1e2, 48)
+# Sensitivities are told at these keep ratios, of units; a block is told at 0.
+TOLD_KEEPS = (0.75, 0.5, 0.25)
+# Of the features of options those that are the same for all options of a position.
+FIXED = tuple(
+    name
+    for name in NAMES
+    if name not in ("kept", "leaves", "probed", "damage alone", "saving alone", "saving known")
+)
+POSITION_FEATURES = len(FIXED) + 3 * len(TOLD_KEEPS)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskSheet:
+    """One model on one target; P positions of up to A options.
+
+    `position` float32 [P, features], `option` float32 [P, A, features], `mask` bool [P, A]; `damage` and
+    `saving` [P, A] of single options, 0 where there is none. `most` [P]: what a position can add to the
+    saving at most, for a block beyond what its units can; `most_inside` [P]: what leaves with a block.
+    `ladder` int16 [prices, P], its effective savings [prices, P], its damages ** EXPONENT [prices, P].
+    `goals` [GOALS]: latency over plain INT8's, descending. `limit`: the budget's, in the same unit, or inf.
+    """
+
+    context: PolicyContext
+    target: str
+    codec: PlanCodec
+    links: LinkedWidths
+    position: NDArray[np.float32]
+    option: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    damage: Vector
+    saving: Vector
+    most: Vector
+    most_inside: Vector
+    ladder: Options
+    ladder_saving: Vector
+    ladder_damage: Vector
+    goals: Vector
+    limit: float
+
+    @classmethod
+    def of(cls, context: PolicyContext, target: str, codec: PlanCodec) -> TaskSheet:
+        """The sheet of a context on one of its targets.
+
+        Raises:
+            BadInputError: the model has nothing that may be changed.
+        """
+        if not codec.positions:
+            raise BadInputError(
+                "a plan of this model has nothing to decide: no unit may be narrowed and no block removed; "
+                "give a model with at least one hidden layer, or a smaller width step"
+            )
+        features = PlanFeatures.of(context, target, context.chance, codec)
+        mask = np.isfinite(codec.keeps)
+        damage = np.where(mask, _damages(context, target, codec, features), 0.0)
+        saving = np.where(mask, features.saving, 0.0).astype(np.float64)
+        most_own = np.where(mask, saving, 0.0).max(1)
+        most_inside = np.zeros(len(mask))
+        for place, home in enumerate(codec.inside):
+            if home >= 0:
+                most_inside[home] += most_own[place]
+        blocks = np.array([position.is_block for position in codec.positions])
+        most = np.where(blocks, np.maximum(most_own - most_inside, 0.0), most_own)
+        ladder, ladder_saving, ladder_damage = _ladder(codec, damage, saving)
+        fastest = max(FASTEST_GOAL, 1.0 - float(most.sum()))
+        return cls(
+            context=context,
+            target=target,
+            codec=codec,
+            links=LinkedWidths(codec),
+            position=_position_features(codec, features, damage, saving),
+            option=np.where(mask[..., None], features.options, 0.0).astype(np.float32),
+            mask=mask,
+            damage=damage,
+            saving=saving,
+            most=most,
+            most_inside=most_inside,
+            ladder=ladder,
+            ladder_saving=ladder_saving,
+            ladder_damage=ladder_damage,
+            goals=np.linspace(SLOWEST_GOAL, min(fastest, SLOWEST_GOAL - 0.01), GOALS),
+            limit=_limit(context, target),
+        )
+
+    def ratio(self, latency_ms: Vector) -> Vector:
+        """Latencies over plain INT8's."""
+        found: Vector = np.asarray(latency_ms, dtype=np.float64) / self.context.base_latency_ms[self.target]
+        return found
+
+    def without_budget(self) -> TaskSheet:
+        """The same, had nothing been asked for."""
+        return replace(self, limit=np.inf)
+
+
+def _damages(context: PolicyContext, target: str, codec: PlanCodec, features: PlanFeatures) -> Vector:
+    """Of single options, [positions, options]; guessed where they were not probed."""
+    known = np.isfinite(features.damage)
+    if known[np.isfinite(codec.keeps)].all():
+        return features.damage.astype(np.float64)
+    guessed = replace(context, effects=guessed_effects(context))
+    stand_in = PlanFeatures.of(guessed, target, context.chance, codec).damage
+    return np.where(known, features.damage, np.nan_to_num(stand_in)).astype(np.float64)
+
+
+def _ladder(codec: PlanCodec, damage: Vector, saving: Vector) -> tuple[Options, Vector, Vector]:
+    """The best options at each price, what they save and what they cost, each [prices, positions]."""
+    missing = ~np.isfinite(codec.keeps)
+    weight = np.maximum(damage, LEAST_DAMAGE) ** EXPONENT
+    weight[:, 0] = 0.0
+    scores = weight - PRICES[:, None, None] * saving
+    scores[:, missing] = np.inf
+    chosen = scores.argmin(2)
+    places = np.arange(len(codec.positions))
+    best = scores.min(2)
+    for place, position in enumerate(codec.positions):
+        if position.is_block:
+            units = codec.inside == place
+            gone = scores[:, place, 1] < best[:, units].sum(1)
+            chosen[:, place] = gone
+            chosen[np.ix_(gone, units)] = 0
+    return chosen.astype(np.int16), saving[places, chosen], weight[places, chosen]
+
+
+def _position_features(
+    codec: PlanCodec, features: PlanFeatures, damage: Vector, saving: Vector
+) -> NDArray[np.float32]:
+    """What is the same for all options, and damage, saving and whether probed at `TOLD_KEEPS`."""
+    columns = [NAMES.index(name) for name in FIXED]
+    probed = np.isfinite(features.damage)
+    told = []
+    for place, position in enumerate(codec.positions):
+        row: list[float] = []
+        for keep in TOLD_KEEPS:
+            option = int(np.argmin([abs(one - keep) for one in position.keeps]))
+            option = 1 if position.is_block else option
+            known = float(probed[place, option])
+            row += [known * float(np.exp(-damage[place, option])), float(saving[place, option]), known]
+        told.append(row)
+    return np.concatenate([features.options[:, 0, columns], np.array(told)], axis=1).astype(np.float32)
+
+
+def _limit(context: PolicyContext, target: str) -> float:
+    """The most that latency over plain INT8's may be."""
+    budget, base = context.budget, context.base_latency_ms[target]
+    limits = [np.inf]
+    if budget.max_latency_ms is not None:
+        limits.append(budget.max_latency_ms / base)
+    if budget.min_speedup is not None:
+        limits.append(1.0 / budget.min_speedup)
+    return float(min(limits))
