@@ -26,13 +26,9 @@ from pipeline.reward import Baseline
 from pipeline.search import Workbench
 from pipeline.selection import SEEN_DROP_COUNTS, Yardstick
 from pipeline.task import ModelSpec
+from pipeline.task_record import ProbeRecord, TaskRecord
 
-
-class ProbeRecord(Record):
-    """One probed change and what it did."""
-
-    change: Change
-    effect: Effect
+TASK_FILE, PROBES_FILE = "task.json", "probes.jsonl"
 
 
 class StageSeconds(Record):
@@ -111,6 +107,12 @@ class Session:
             file.write(ProbeRecord(change=change, effect=effect).model_dump_json() + "\n")
         self.effects[change] = effect
 
+    def keep_task(self, context: PolicyContext) -> None:
+        """Write what is known of the task, probes included, to the folder and to the store."""
+        record = TaskRecord.of(self.workbench.task, context, self.effects)
+        write_whole(self.folder / TASK_FILE, record.model_dump_json().encode())
+        self.store.add_task(record)
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Count the seconds of the block towards `stage`."""
@@ -168,7 +170,7 @@ class Session:
 
     @property
     def _probes(self) -> Path:
-        return self.folder / "probes.jsonl"
+        return self.folder / PROBES_FILE
 
     @property
     def _clock(self) -> Path:

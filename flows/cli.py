@@ -124,11 +124,11 @@ def personalize(
     shots: Annotated[int, typer.Option(help="Samples of each class to adapt to; the others judge.")] = 5,
     learner: Annotated[
         str, typer.Option(help="How to prepare and adapt: maml, fomaml, reptile or anil.")
-    ] = "maml",
+    ] = "reptile",
     episodes: Annotated[
         int, typer.Option(help="Made-up users of the run's data to prepare on; 0 adapts at once.")
     ] = 80,
-    steps: Annotated[int, typer.Option(help="Inner steps on your samples.")] = 5,
+    steps: Annotated[int, typer.Option(help="Inner steps on your samples.")] = 50,
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of the data sets, if it moved.", envvar="EDGELOOP_DATA")
     ] = None,
@@ -233,6 +233,64 @@ def targets_check(name: TargetName, debug: Debug = False) -> None:
         from flows.target_check import check_target
 
         return check_target(name)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
+experience_app = typer.Typer(
+    help="What was tried in all runs: what policies are trained on.", no_args_is_help=True
+)
+app.add_typer(experience_app, name="experience")
+Store = Annotated[
+    str | None,
+    typer.Option(help="Another store: a SQLite file or a database's URL. Default: the one that runs keep."),
+]
+
+
+@experience_app.command("export")
+def experience_export(
+    file: Annotated[Path, typer.Argument(help="The file to write (JSON Lines).")],
+    store: Store = None,
+    debug: Debug = False,
+) -> None:
+    """Write all trials of all runs to a file."""
+
+    def run() -> int:
+        from flows.experience import export_to
+
+        return export_to(file, store)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
+@experience_app.command("import")
+def experience_import(
+    file: Annotated[Path, typer.Argument(help="A file that `experience export` wrote.")],
+    store: Store = None,
+    debug: Debug = False,
+) -> None:
+    """Merge a file into the store; what is there already stays as it is."""
+
+    def run() -> int:
+        from flows.experience import import_from
+
+        return import_from(file, store)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
+@experience_app.command("stats")
+def experience_stats(
+    store: Store = None,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    debug: Debug = False,
+) -> None:
+    """Trials, runs, failures and the best speed-up, by task, policy and target."""
+
+    def run() -> int:
+        from flows.experience import show_stats
+
+        return show_stats(store, as_json=json)
 
     raise typer.Exit(_guarded(run, debug))
 

@@ -135,6 +135,7 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
     for index, change in enumerate(changes):
         watch.advance(index, f"{label_of(change)} ({index + 1} of {len(changes)})")
         probe(session, change, label_of(change))
+    session.keep_task(context)
     context = with_effects(context, session.effects)
     watch.stage("trials", job.trials)
     for number in range(2, job.trials + 1):

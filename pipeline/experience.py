@@ -20,6 +20,8 @@ from pipeline.reward import RewardParts
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from pipeline.task_record import TaskRecord
+
 
 class Trial(Record):
     """One plan built and measured.
@@ -46,6 +48,14 @@ class Trial(Record):
         if self.accuracy is None and self.failure is None:
             raise ValueError("a trial without an accuracy must say how it failed")
         return self
+
+
+class StoredTrial(Record):
+    """A trial with the run that made it and the task it was made for."""
+
+    run_id: str
+    task_fingerprint: str
+    trial: Trial
 
 
 class TrialLog:
@@ -108,7 +118,7 @@ class TrialLog:
 
 
 class ExperienceStore:
-    """Trials of all runs, in a SQLite file or any database SQLAlchemy reaches.
+    """Trials of all runs and their tasks, in a SQLite file or any database SQLAlchemy reaches.
 
     Each trial is committed on its own, so a killed process loses none that `add` returned from. Used as a
     context manager it closes itself.
@@ -126,7 +136,7 @@ class ExperienceStore:
         try:
             import sqlalchemy as sa
 
-            from pipeline.experience_table import Base, TrialRow
+            from pipeline.experience_table import Base, TaskRow, TrialRow
         except ModuleNotFoundError as error:
             if error.name != "sqlalchemy":
                 raise
@@ -135,6 +145,7 @@ class ExperienceStore:
         self._clock = clock
         self._sa = sa
         self._row = TrialRow
+        self._task_row = TaskRow
         url = self.where if "://" in self.where else self._file_url(Path(where))
         with self._explained():
             self._engine = sa.create_engine(url)
@@ -183,6 +194,61 @@ class ExperienceStore:
         with self._explained(), self._session() as session:
             rows = session.execute(query).all()
         return tuple(self._trial(run, number, payload) for run, number, payload in rows)
+
+    def entries(self) -> tuple[StoredTrial, ...]:
+        """Every trial with its run and its task, in the order they were first stored.
+
+        Raises:
+            BadInputError: a stored trial cannot be read.
+        """
+        row = self._row
+        query = self._sa.select(row.run_id, row.task_fingerprint, row.number, row.payload).order_by(row.id)
+        with self._explained(), self._session() as session:
+            rows = session.execute(query).all()
+        return tuple(
+            StoredTrial(run_id=run, task_fingerprint=task, trial=self._trial(run, number, payload))
+            for run, task, number, payload in rows
+        )
+
+    def add_task(self, record: TaskRecord) -> None:
+        """Store what is known of a task, in place of what was; an equal record changes nothing.
+
+        Raises:
+            BadInputError: the store cannot be written.
+        """
+        with self._explained(), self._session() as session:
+            row = session.get(self._task_row, record.fingerprint)
+            if row is None:
+                row = self._task_row(fingerprint=record.fingerprint)
+                session.add(row)
+            row.payload = record.model_dump_json()
+            row.schema_version = record.schema_version
+            row.created_at = self._clock()
+            session.commit()
+
+    def tasks(self) -> dict[str, TaskRecord]:
+        """What is known of tasks, by fingerprint. Tasks of runs by earlier versions are not among them.
+
+        Raises:
+            BadInputError: a stored task cannot be read.
+        """
+        from pipeline.task_record import TaskRecord
+
+        row = self._task_row
+        with self._explained(), self._session() as session:
+            rows = session.execute(
+                self._sa.select(row.fingerprint, row.payload).order_by(row.fingerprint)
+            ).all()
+        found = {}
+        for fingerprint, payload in rows:
+            try:
+                found[fingerprint] = TaskRecord.model_validate_json(payload)
+            except ValidationError as error:
+                raise BadInputError(
+                    f"{self.where} is damaged: task {fingerprint} is no task "
+                    f"({error.errors()[0]['msg']}); move the file away to start a new store"
+                ) from error
+        return found
 
     def close(self) -> None:
         """Let go of the database."""
@@ -244,12 +310,17 @@ class ExperienceStore:
             raise BadInputError(
                 f"{self.where} is a database of something else (tables: {', '.join(tables)}); give a new file"
             )
-        columns = {column["name"] for column in found.get_columns(self._row.__tablename__)}
-        if columns != set(self._row.__table__.columns.keys()):
-            raise BadInputError(
-                f"{self.where} has a table {self._row.__tablename__!r} that is not ours (columns: "
-                f"{', '.join(sorted(columns))}); give a new file"
-            )
+        # A store of an earlier version has no table of tasks yet; it is made with the others.
+        for row in (self._row, self._task_row):
+            name = row.__tablename__
+            if name not in tables:
+                continue
+            columns = {column["name"] for column in found.get_columns(name)}
+            if columns != set(row.__table__.columns.keys()):
+                raise BadInputError(
+                    f"{self.where} has a table {name!r} that is not ours (columns: "
+                    f"{', '.join(sorted(columns))}); give a new file"
+                )
 
     @contextmanager
     def _explained(self, close: bool = False) -> Iterator[None]:

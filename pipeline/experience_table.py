@@ -1,4 +1,4 @@
-"""The one table of the experience store. Only `pipeline.experience` imports this, when a store is opened."""
+"""The two tables of the experience store. Only `pipeline.experience` imports this, when a store is opened."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ class TrialRow(Base):
     run_id: Mapped[str] = mapped_column(String(200), index=True)
     number: Mapped[int]
     plan_id: Mapped[str] = mapped_column(String(64))
+    payload: Mapped[str] = mapped_column(Text)
+    schema_version: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class TaskRow(Base):
+    """What is known of one task; a `TaskRecord` as JSON in `payload`."""
+
+    __tablename__ = "tasks"
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
     payload: Mapped[str] = mapped_column(Text)
     schema_version: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
