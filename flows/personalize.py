@@ -157,6 +157,10 @@ class _Bench:
         watch = reporter()
         watch.stage(f"{self._order.method.learner} for {name}", 1)
         found = self._personalised(origin, plan_id)
+        if self._order.method.episodes and not found.prepared:
+            watch.note(
+                "preparing on made-up users did not help others of them: adapted from the run's own weights"
+            )
         watch.stage(f"proof on {name}", 3)
         watch.advance(0, "exports the adapted model")
         folder = self._work / name
@@ -186,6 +190,7 @@ class _Bench:
             search_before=self._prover.metric(before, target, search),
             search_after=self._prover.metric(after, target, search),
             inner_rate=found.rate,
+            prepared=found.prepared,
             kept=kept,
             files=_files(folder, name) if kept else (),
         )

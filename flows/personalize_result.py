@@ -14,7 +14,8 @@ class PersonalizedTarget(Record):
     """One target's INT8 file before and after, in percent of the query, and what it keeps of the run's data.
 
     `change_low` and `change_high`: 95 % interval of the rise. `search_*`: on the run's own search split, in
-    the run's metric, before and after. `files`: in the run's folder; empty where nothing was kept.
+    the run's metric, before and after. `prepared`: the learner started from weights prepared on made-up
+    users, not from the run's own. `files`: in the run's folder; empty where nothing was kept.
     """
 
     query_before: float
@@ -24,6 +25,7 @@ class PersonalizedTarget(Record):
     search_before: float
     search_after: float
     inner_rate: float
+    prepared: bool
     kept: bool
     files: tuple[str, ...] = ()
 
@@ -46,9 +48,9 @@ class Personalization(Record):
 def show_personalization(console: Console, found: Personalization, folder: Path) -> None:
     """A table of before and after, and where the files are."""
     how = f"{found.learner}, {found.episodes} made-up users, {found.shots} shots a class"
-    table = Table(title=f"INT8 files, {how}", title_justify="left", title_style="bold")
-    table.add_column("target")
-    for heading in ("query before %", "after %", "change (95 %)", "run's own data", "kept"):
+    table = Table(title=f"INT8 files on your query samples: {how}", title_justify="left", title_style="bold")
+    table.add_column("target", overflow="fold")
+    for heading in ("before %", "after %", "change (95 %)", "run's data", "kept"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, one in found.targets.items():
         table.add_row(

@@ -1,6 +1,7 @@
 """Personalisation: a compressed model's weights adapted to a user's few labelled samples by the MAML family.
 
     prepare: meta-train on made-up users (`episodes` of them), starting from the run's weights
+    choose:  prepared or own weights, and the inner rate, by made-up users that were held out
     adapt:   the learner's inner steps on the user's support set
 
 Batch norms stay in evaluation mode throughout: a handful of samples would make bad statistics, which are
@@ -10,8 +11,10 @@ folded into the INT8 file, so the running ones are kept, and scale and shift mov
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import isfinite
 
 import numpy as np
 import torch
@@ -25,7 +28,7 @@ from pipeline.data.base import Metric, Preprocessing, Split
 from pipeline.evaluation import score
 from pipeline.learning.anil import ANIL
 from pipeline.learning.fomaml import FOMAML
-from pipeline.learning.inner import Batch, InnerLoop, Loss, MetaLearner, Parameters, detached
+from pipeline.learning.inner import Batch, InnerLoop, Loss, MetaLearner, Parameters, TaskBatch, detached
 from pipeline.learning.maml import MAML
 from pipeline.learning.reptile import Reptile
 from pipeline.made_up_users import MadeUpUsers
@@ -33,21 +36,26 @@ from pipeline.made_up_users import MadeUpUsers
 Progress = Callable[[float, str], None]
 
 LEARNERS = ("maml", "fomaml", "reptile", "anil")
-OUTER_RATE, REPTILE_RATE = 1e-3, 0.3
+OUTER_RATE, REPTILE_RATE = 1e-3, 0.5
 USERS_PER_STEP = 4
-# Tried on made-up users that are not trained on; the best by their query sets is used.
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
-USERS_TO_CHOOSE_BY = 6
+# A confident network that meets samples of another kind has gradients that would throw it far away.
+LONGEST_GRADIENT = 1.0
+# Preparing takes fewer inner steps than adapting, as in the paper (its section 5.1): they cost each user.
+PREPARING_STEPS, PREPARING_RATE = 5, 0.1
+# Tried on made-up users that were not trained on; the best by their query sets is used.
+RATES = (0.01, 0.03, 0.1)
+USERS_TO_CHOOSE_BY = 3
 RESAMPLES = 4000
+SHARE_OF_PREPARING = 0.6  # of the time until the user's own samples are adapted to, about
 
 
 @dataclass(frozen=True)
 class Method:
     """How to personalise: the learner's name, made-up users to prepare on, and inner steps."""
 
-    learner: str = "maml"
+    learner: str = "reptile"
     episodes: int = 80
-    steps: int = 5
+    steps: int = 50
 
     def __post_init__(self) -> None:
         if self.learner not in LEARNERS:
@@ -60,10 +68,15 @@ class Method:
 
 @dataclass(frozen=True)
 class Personalised:
-    """The adapted module, the inner rate that was chosen, and the made-up users' query loss on the way."""
+    """The adapted module and how it came about.
+
+    `rate`: the inner rate that was chosen. `losses`: the made-up users' query loss at each outer step.
+    `prepared`: False where the run's own weights served held-out made-up users better than prepared ones.
+    """
 
     module: nn.Module
     rate: float
+    prepared: bool
     losses: tuple[float, ...]
 
 
@@ -88,16 +101,27 @@ def personalise(
         loss = module_loss(module)
         parameters = detached(dict(module.named_parameters()))
         head = head_names(module, users.dataset.input_shape)
-        progress(0.0, "choosing the inner rate")
-        rate = _best_rate(parameters, loss, users, method, head)
-        learner = learner_of(method, rate, head)
-        parameters, losses = _prepared(learner, parameters, loss, users, method.episodes, progress)
-        progress(1.0, f"adapting to {len(support)} samples")
+        preparing = InnerLoop(PREPARING_RATE, PREPARING_STEPS, longest=LONGEST_GRADIENT)
+        learner = learner_of(method.learner, preparing, head)
+        share = SHARE_OF_PREPARING if method.episodes else 0.0
+        prepared, losses = _prepared(
+            learner, parameters, loss, users, method.episodes, lambda done, text: progress(share * done, text)
+        )
+        starts = [parameters, prepared] if losses else [parameters]
+        learners = {
+            rate: learner_of(method.learner, InnerLoop(rate, method.steps, longest=LONGEST_GRADIENT), head)
+            for rate in RATES
+        }
+        held_out = [users.draw(method.episodes + number) for number in range(USERS_TO_CHOOSE_BY)]
+        start, rate = _best(
+            starts, learners, loss, held_out, lambda done, text: progress(share + (1 - share) * done, text)
+        )
+        progress(1.0, f"adapting to {len(support)} samples at rate {rate:g}")
         given = (torch.from_numpy(preprocessing.apply(support.x)), torch.from_numpy(support.y))
-        adapted = learner.adapt(parameters, given, loss)
+        adapted = learners[rate].adapt(starts[start], given, loss)
     result = copy.deepcopy(module)
     result.load_state_dict(adapted, strict=False)
-    return Personalised(result.eval(), rate, losses)
+    return Personalised(result.eval(), rate, start == 1, losses)
 
 
 def module_loss(module: nn.Module) -> Loss:
@@ -133,39 +157,44 @@ def head_names(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[str, ..
     return tuple(prefix + name for name, _ in last.named_parameters(recurse=False))
 
 
-def learner_of(method: Method, rate: float, head: tuple[str, ...]) -> MetaLearner:
-    """The learner of that name with this inner rate."""
-    inner = InnerLoop(rate, method.steps)
+def learner_of(name: str, inner: InnerLoop, head: tuple[str, ...]) -> MetaLearner:
+    """The learner of that name over this inner loop."""
     makers: Mapping[str, Callable[[], MetaLearner]] = {
         "maml": lambda: MAML(inner, OUTER_RATE),
         "fomaml": lambda: FOMAML(inner, OUTER_RATE),
         "reptile": lambda: Reptile(inner, REPTILE_RATE),
         "anil": lambda: ANIL(inner, head, OUTER_RATE),
     }
-    return makers[method.learner]()
+    return makers[name]()
 
 
-def _best_rate(
-    parameters: Parameters, loss: Loss, users: MadeUpUsers, method: Method, head: tuple[str, ...]
-) -> float:
-    """The rate after whose inner steps held-out made-up users are served best."""
-    held_out = [users.draw(method.episodes + number) for number in range(USERS_TO_CHOOSE_BY)]
-    found: dict[float, float] = {}
-    for rate in RATES:
-        learner, total = learner_of(method, rate, head), 0.0
+def _best(
+    starts: Sequence[Parameters],
+    learners: Mapping[float, MetaLearner],
+    loss: Loss,
+    users: Sequence[TaskBatch],
+    progress: Progress,
+) -> tuple[int, float]:
+    """Which start and which inner rate serve these made-up users best, by their query sets."""
+    found: dict[tuple[int, float], float] = {}
+    pairs = list(product(range(len(starts)), learners))
+    for done, (start, rate) in enumerate(pairs):
+        progress(done / len(pairs), f"choosing the inner rate: {rate:g}")
         try:
-            for task in held_out:
+            total = 0.0
+            for user in users:
+                adapted = learners[rate].adapt(starts[start], user.support, loss)
                 with torch.no_grad():
-                    total += float(loss(learner.adapt(parameters, task.support, loss), task.query))
+                    total += float(loss(adapted, user.query))
         except RunError:
-            continue  # this rate diverges, and larger ones will too
-        if np.isfinite(total):
-            found[rate] = total
+            continue  # steps of this rate diverge
+        if isfinite(total):
+            found[start, rate] = total
     if not found:
         raise RunError(
-            f"the inner steps diverge at every rate from {RATES[0]} to {RATES[-1]}: are the weights finite?"
+            f"the inner steps diverge at every rate of {', '.join(map(str, RATES))}: are the weights finite?"
         )
-    return min(found, key=lambda rate: found[rate])
+    return min(found, key=lambda pair: found[pair])
 
 
 def _prepared(

@@ -86,17 +86,22 @@ class InnerLoop:
         rate: α, above 0.
         steps: at least 1.
         movable: names of the parameters that the steps change; all if None.
+        longest: a step's gradients, as one vector, are cut to this norm (Pascanu et al., ICML 2013); not if
+            None. An outer gradient goes through the cut.
     """
 
     rate: float
     steps: int = 1
     movable: frozenset[str] | None = None
+    longest: float | None = None
 
     def __post_init__(self) -> None:
         if not self.rate > 0.0:
             raise BadInputError(f"the inner rate must be above 0; got {self.rate}: try 0.01")
         if self.steps < 1:
             raise BadInputError(f"inner steps must be at least 1; got {self.steps}")
+        if self.longest is not None and not self.longest > 0.0:
+            raise BadInputError(f"the longest inner gradient must be above 0; got {self.longest}: try 1")
 
     def unrolled(self, parameters: Parameters, support: Batch, loss: Loss) -> Parameters:
         """θ′ as a differentiable function of θ = `parameters`, for an outer gradient to go through."""
@@ -109,6 +114,8 @@ class InnerLoop:
         for step in range(self.steps):
             gradients, value = grad_and_value(of_moving)(moving)
             check_finite(value, f"the loss on the support set before inner step {step + 1}")
+            if self.longest is not None:
+                gradients = cut(gradients, self.longest)
             moving = {name: moving[name] - self.rate * gradients[name] for name in moving}
         return parameters | moving
 
@@ -129,6 +136,14 @@ class InnerLoop:
                 raise unknown_name("parameter", name, parameters)
         # In the order of the parameters, so that equal arguments give equal sums.
         return [name for name in parameters if name in self.movable]
+
+
+def cut(gradients: Parameters, longest: float) -> Parameters:
+    """The same direction, with a norm of at most `longest`."""
+    # Above 0 also where all are 0, for the root has no gradient there.
+    norm = (sum(gradient.square().sum() for gradient in gradients.values()) + 1e-12) ** 0.5
+    scale = (longest / norm).clamp(max=1.0)
+    return {name: scale * gradient for name, gradient in gradients.items()}
 
 
 def detached(parameters: Parameters) -> Parameters:
@@ -167,5 +182,5 @@ def check_finite(value: Tensor, name: str) -> None:
     """
     if not bool(torch.isfinite(value)):
         raise RunError(
-            f"{name} is {float(value)}; look for values that are not finite in the data, or lower the rate"
+            f"{name} is {float(value.detach())}; look for such values in the data, or lower the rate"
         )

@@ -17,7 +17,7 @@ from pipeline.learning.inner import Batch, InnerLoop, MetaLearner, Parameters, T
 from pipeline.learning.maml import MAML
 from pipeline.learning.reptile import Reptile
 
-STEPS = 300
+STEPS = 250
 FEWER = {"reptile": 150}  # its outer steps are larger, and each costs more
 LEARNERS: list[MetaLearner] = [
     MAML(InnerLoop(0.03, 1), 5e-3),
@@ -111,7 +111,7 @@ def test_maml_gradient_against_differences() -> None:
 
 
 def test_reptile_by_hand() -> None:
-    # On support and query together: gradient (3 · 1 + 5 · 2)/2 = 6.5, so θ′ = 1.35; ε = 0.5 goes half the way.
+    # On support and query together: gradient (3 · 1 + 5 · 2)/2 = 6.5, so θ′ = 1.35; ε = 0.5 goes half way.
     learner = Reptile(ONCE, 0.5)
     moved, state, value = learner.meta_step(THETA, learner.start(THETA), [BY_HAND], quadratic)
     assert float(moved["theta"]) == pytest.approx(2.0 + 0.5 * (1.35 - 2.0))
@@ -208,3 +208,16 @@ def test_names_that_do_not_exist() -> None:
         ANIL(ONCE, ("4.weigth",)).adapt(parameters(), task.support, loss)
     with pytest.raises(BadInputError, match="name at least one"):
         InnerLoop(0.1, 1, frozenset()).adapt(parameters(), task.support, loss)
+
+
+def test_long_gradients_are_cut() -> None:
+    # |3 · (2 − 1)| = 3 is cut to 0.5, |3 · (1.1 − 1)| = 0.3 is not.
+    inner = InnerLoop(0.1, longest=0.5)
+    assert float(inner.adapt(THETA, BY_HAND.support, quadratic)["theta"]) == pytest.approx(2.0 - 0.1 * 0.5)
+    near = {"theta": torch.tensor([1.1], dtype=torch.float64)}
+    assert float(inner.adapt(near, BY_HAND.support, quadratic)["theta"]) == pytest.approx(1.1 - 0.1 * 0.3)
+    # Where it is cut, a small change of θ does not change the step: the outer gradient is that at θ′.
+    gradient, _ = MAML(inner).meta_gradient(THETA, [BY_HAND], quadratic)
+    assert float(gradient["theta"]) == pytest.approx(5 * 1.95)
+    with pytest.raises(BadInputError, match="must be above 0; got 0"):
+        InnerLoop(0.1, longest=0.0)
