@@ -1,9 +1,10 @@
-"""Policies by name. Each is a page of its own and is loaded when it is asked for."""
+"""Policies by name, or by a trained one's file. Each is a page of its own and is loaded when it is asked for."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from device_bench.errors import unknown_name
 
@@ -15,6 +16,9 @@ POLICIES: dict[str, str] = {
     "knapsack": "pipeline.policy.knapsack:KnapsackPolicy",
     "nsga2": "pipeline.policy.nsga2:Nsga2Policy",
     "tpe": "pipeline.policy.tpe:TpePolicy",
+    "recurrent": "pipeline.policy.recurrent:RecurrentPolicy",
+    "reinforce": "pipeline.policy.reinforce:ReinforcePolicy",
+    "rl2": "pipeline.policy.rl2:Rl2Policy",
     "random": "pipeline.policy.random_search:RandomPolicy",
     "uniform": "pipeline.policy.uniform:UniformPolicy",
 }
@@ -22,12 +26,21 @@ DEFAULT_POLICY = "greedy"
 
 
 def load_policy(name: str) -> Policy:
-    """The policy of that name.
+    """The policy of that name, or that of a file such as "policies/rl2.safetensors".
 
     Raises:
-        BadInputError: no such policy; names the nearest known ones.
+        BadInputError: no such policy (names the nearest known ones), or a file that holds none.
     """
+    if name.endswith(".safetensors"):
+        from pipeline.policy.policy_file import load_policy_file
+
+        trained = load_policy_file(Path(name))
+        return cast("Policy", _class_of(trained.learner)(trained))
+    return cast("Policy", _class_of(name)())
+
+
+def _class_of(name: str) -> Any:
     if name not in POLICIES:
         raise unknown_name("policy", name, POLICIES)
     module, _, attribute = POLICIES[name].partition(":")
-    return cast("Policy", getattr(import_module(module), attribute)())
+    return getattr(import_module(module), attribute)

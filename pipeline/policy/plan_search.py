@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.policy.area_gain import Staircase
 from pipeline.tables.codec import Options, PlanCodec
 
 Vector = NDArray[np.float64]
-Predict = Callable[[Options], tuple[Vector, Vector]]
 
 BINS = 48
 ROUNDS = 14
@@ -29,39 +29,49 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """What plans are predicted to do, float64 [n] each.
+
+    `total`: damage T. `spread`: standard deviation of ln T. `cost`: latency over plain INT8's.
+    """
+
+    total: Vector
+    spread: Vector
+    cost: Vector
+
+    def take(self, index: NDArray[np.int64]) -> Outlook:
+        """The plans at `index`."""
+        return Outlook(self.total[index], self.spread[index], self.cost[index])
+
+    def joined(self, other: Outlook) -> Outlook:
+        """These and then the others."""
+        pairs = ((self.total, other.total), (self.spread, other.spread), (self.cost, other.cost))
+        return Outlook(*(np.concatenate(pair) for pair in pairs))
+
+
+Predict = Callable[[Options], Outlook]
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What counts as better.
 
     `front`: (cost, gain) of what was tried, cost being latency over plain INT8's. A plan of more than
-    `most_cost`, or of less than `least_gain`, adds nothing. `spread`: standard deviation of ln T.
+    `most_cost`, or of less than `least_gain`, adds nothing.
     """
 
     front: Sequence[tuple[float, float]]
     most_cost: float = 1.0
     least_gain: float = 0.5
-    spread: float = 0.4
 
-    def growth(self, total: Vector, cost: Vector) -> Vector:
-        """Expected growth of the hypervolume by plans of damage T `total` [n] and `cost` [n]."""
-        expected: Vector = np.zeros(len(cost))
+    def growth(self, outlook: Outlook) -> Vector:
+        """Expected growth of the hypervolume by each plan, float64 [n]."""
+        stairs = Staircase.of(self.front, self.most_cost, self.least_gain)
+        expected: Vector = np.zeros(len(outlook.cost))
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-            gain = np.exp(-total * np.exp(self.spread * node))
-            expected = expected + weight * self._certain_growth(gain, cost)
+            gain = np.exp(-outlook.total * np.exp(outlook.spread * node))
+            expected = expected + weight * stairs.added(outlook.cost, gain)
         return expected
-
-    def _certain_growth(self, gain: Vector, cost: Vector) -> Vector:
-        inside = sorted(p for p in self.front if p[0] < self.most_cost and p[1] > self.least_gain)
-        edges, levels = [0.0], [self.least_gain]
-        for at, height in inside:
-            if height > levels[-1]:
-                edges.append(at)
-                levels.append(height)
-        ends = np.array([*edges[1:], self.most_cost])
-        starts = np.maximum(np.array(edges)[None], cost[:, None])
-        widths = np.maximum(0.0, ends[None] - starts)
-        heights = np.maximum(0.0, gain[:, None] - np.array(levels)[None])
-        grown: Vector = (widths * heights).sum(1)
-        return grown
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class PlanSearch:
     """Finds promising rows of options.
 
     Args:
-        predict: damage T and latency ratio of rows [n, positions], float64 [n] each.
+        predict: the outlook of rows [n, positions].
         seed: fixes the search.
     """
 
@@ -77,19 +87,19 @@ class PlanSearch:
     predict: Predict
     seed: int
 
-    def candidates(self, known: Options) -> tuple[Options, Vector, Vector]:
-        """Rows near the predicted front with their T and latency ratio, after some rounds of evolution.
+    def candidates(self, known: Options) -> tuple[Options, Outlook]:
+        """Rows near the predicted front and their outlook, after some rounds of evolution.
 
         Args:
             known: rows to start from besides those that simple bargains give, [n, positions]; may be empty.
         """
         rng = np.random.default_rng(self.seed)
         rows = np.concatenate([self._bargains(), known.astype(np.int16)])
-        archive = _Archive.of(rows, *self.predict(rows))
+        archive = _Archive.of(rows, self.predict(rows))
         for _ in range(ROUNDS):
             children = self.neighbours(archive.rows, rng)
-            archive = archive.with_more(children, *self.predict(children))
-        return archive.rows, archive.total, archive.cost
+            archive = archive.with_more(children, self.predict(children))
+        return archive.rows, archive.outlook
 
     def _bargains(self) -> Options:
         """For each price of time what every position takes, were it alone, [prices + 1, positions]."""
@@ -100,8 +110,8 @@ class PlanSearch:
             for option in range(most):
                 singles[place * most + option, place] = option
         damage, saving = np.full(legal.shape, np.inf), np.zeros(legal.shape)
-        total, cost = self.predict(singles[legal])
-        damage[legal], saving[legal] = total, 1.0 - cost
+        alone = self.predict(singles[legal])
+        damage[legal], saving[legal] = alone.total, 1.0 - alone.cost
         worth = [damage.reshape(count, most), saving.reshape(count, most)]
         rows = [np.argmin(worth[0] - price * worth[1], axis=1) for price in PRICES]
         return np.stack([np.zeros(count), *rows]).astype(np.int16)
@@ -127,23 +137,20 @@ class PlanSearch:
 
 @dataclass(frozen=True)
 class _Archive:
-    """The row of least damage for each bin of latency ratios, and its figures."""
+    """The row of least damage for each bin of latency ratios, and its outlook."""
 
     rows: Options
-    total: Vector
-    cost: Vector
+    outlook: Outlook
 
     @classmethod
-    def of(cls, rows: Options, total: Vector, cost: Vector) -> _Archive:
-        places = np.clip(((np.log(np.clip(cost, 0.05, 1.2)) + 3.0) / 3.2 * BINS).astype(int), 0, BINS)
-        order = np.lexsort((total, places))
+    def of(cls, rows: Options, outlook: Outlook) -> _Archive:
+        fastest = float(outlook.cost.min())
+        shares = (np.minimum(outlook.cost, 1.0) - fastest) / max(1e-9, 1.0 - fastest)
+        places = np.clip((shares * BINS).astype(int), 0, BINS)
+        order = np.lexsort((outlook.total, places))
         _, first = np.unique(places[order], return_index=True)
         best = order[first]
-        return cls(rows[best], total[best], cost[best])
+        return cls(rows[best], outlook.take(best))
 
-    def with_more(self, rows: Options, total: Vector, cost: Vector) -> _Archive:
-        return _Archive.of(
-            np.concatenate([self.rows, rows]),
-            np.concatenate([self.total, total]),
-            np.concatenate([self.cost, cost]),
-        )
+    def with_more(self, rows: Options, outlook: Outlook) -> _Archive:
+        return _Archive.of(np.concatenate([self.rows, rows]), self.outlook.joined(outlook))

@@ -15,7 +15,7 @@ tensors, as gradient-based meta-learners want them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,8 +38,7 @@ HEAD_NAMES = ("pool1.weight", "pool1.bias", "pool2.weight", "pool2.bias", "expon
 Parameters = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class PlanBatch:
+class PlanBatch(NamedTuple):
     """Plans of one task on one target, and what came of them where it is known.
 
     `x` float32 [n, positions, features]; `active` [n, positions]; `damage` (NaN where not probed) and
@@ -52,6 +51,11 @@ class PlanBatch:
     saving: Tensor
     gain: Tensor
     log_ratio: Tensor
+
+    @property
+    def plans(self) -> int:
+        """How many there are."""
+        return len(self.gain)
 
     @classmethod
     def of(
@@ -74,27 +78,16 @@ class PlanBatch:
             torch.from_numpy(np.asarray(unknown if log_ratio is None else log_ratio, np.float32)),
         )
 
-    def __len__(self) -> int:
-        return len(self.gain)
-
     def take(self, index: Tensor) -> PlanBatch:
         """The plans at `index`."""
-        columns = (self.x, self.active, self.damage, self.saving, self.gain, self.log_ratio)
-        return PlanBatch(*(column[index] for column in columns))
+        return PlanBatch(*(column[index] for column in self))
 
     def unprobed(self) -> PlanBatch:
         """The same plans, had no single change been probed: damage unknown, its flag and figure 0."""
         hidden = self.x.clone()
         for name in ("probed", "damage alone"):
             hidden[..., NAMES.index(name)] = 0.0
-        return PlanBatch(
-            hidden,
-            self.active,
-            torch.full_like(self.damage, torch.nan),
-            self.saving,
-            self.gain,
-            self.log_ratio,
-        )
+        return self._replace(x=hidden, damage=torch.full_like(self.damage, torch.nan))
 
 
 def fresh_parameters(seed: int) -> Parameters:
@@ -124,6 +117,12 @@ def fresh_parameters(seed: int) -> Parameters:
 
 def predict(parameters: Parameters, batch: PlanBatch) -> tuple[Tensor, Tensor]:
     """T and ln r of each plan, float32 [n] each; gain is exp(−T)."""
+    total, log_ratio, _ = predict_parts(parameters, batch)
+    return total, log_ratio
+
+
+def predict_parts(parameters: Parameters, batch: PlanBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """T and ln r of each plan [n], and the damage a_i of each of its changes [n, positions], 0 elsewhere."""
     p = parameters
     hidden = relu(batch.x @ p["unit1.weight"].T + p["unit1.bias"])
     hidden = relu(hidden @ p["unit2.weight"].T + p["unit2.bias"])
@@ -157,7 +156,7 @@ def predict(parameters: Parameters, batch: PlanBatch) -> tuple[Tensor, Tensor]:
     total = (whole + 1e-6) ** (1 / exponent) * torch.exp(_bounded(corrections[:, 0]))
     some = (active.sum(1) > 0).float()
     log_ratio = mixture * added + (1 - mixture) * multiplied + 0.5 * torch.tanh(corrections[:, 1]) * some
-    return total * some, log_ratio
+    return total * some, log_ratio, torch.exp(log_damage) * active
 
 
 def value_loss(parameters: Parameters, batch: PlanBatch) -> Tensor:

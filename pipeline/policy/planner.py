@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Novelty, PolicyContext
 from pipeline.policy.plan_features import PlanFeatures
-from pipeline.policy.plan_search import PlanSearch, Wanted
-from pipeline.policy.plan_value import Parameters, PlanBatch, predict
+from pipeline.policy.plan_search import Outlook, PlanSearch, Wanted
+from pipeline.policy.plan_value import Parameters, PlanBatch, predict_parts
+from pipeline.policy.residual_kernel import GAIN_NOISE, Errors, ResidualKernel
 from pipeline.tables.codec import Options, PlanCodec
 
 # A trial that knows less than chance teaches no more than one at chance.
-LEAST_SEEN_GAIN = 0.02
+LEAST_SEEN_GAIN, MOST_SEEN_GAIN = 0.02, 0.995
+LEAST_TOTAL = 1e-3
 # So many best candidates are brought into normal form and looked at again.
 FINALISTS = 24
+# When the best were tried: so often their neighbours are looked at, and then so many plans at random.
+NEIGHBOURHOODS = 4
+LAST_DRAWS = 500
 
+Vector = NDArray[np.float64]
 Adapt = Callable[[PlanBatch], Parameters]
 
 
@@ -31,74 +38,55 @@ class Planner:
 
     Args:
         adapt: parameters after learning from a support set; the meta-learned ones where it is empty.
-        spread: standard deviation of ln T by how many trials were learned from, ascending.
+        kernels: of what the network gets wrong, of ln T and of ln r.
     """
 
     context: PolicyContext
     target: str
     adapt: Adapt
-    spread: Mapping[int, float]
+    kernels: tuple[ResidualKernel, ResidualKernel]
 
     def propose(self, history: Sequence[Trial], count: int) -> list[CompressionPlan]:
         """Up to `count` new plans; each one counts as tried, with the outcome predicted, for the next."""
         codec = PlanCodec(self.context.space)
         features = PlanFeatures.of(self.context, self.target, self.context.chance, codec)
-        rows, gains, costs = self._tried(codec, history)
-        support = PlanBatch.of(features, rows, gains, np.log(costs))
-        parameters = self.adapt(support)
-        search = PlanSearch(codec, _predictor(parameters, features), self.context.seed + len(history))
-        found, total, cost = search.candidates(rows)
-        front = list(zip(costs.tolist(), gains.tolist(), strict=True))
+        tried = self._tried(codec, history)
+        support = PlanBatch.of(features, tried.rows, tried.gains, np.log(tried.costs))
+        outcomes = Forecast.of(self.adapt(support), self.kernels, features, tried.rows, support)
+        search = PlanSearch(codec, outcomes.outlook, self.context.seed + len(history))
+        candidates = search.candidates(tried.rows)
+        front = list(zip(tried.costs.tolist(), tried.gains.tolist(), strict=True))
         novelty = Novelty(history)
         plans: list[CompressionPlan] = []
         while len(plans) < count:
-            best = self._best(search, (found, total, cost), self._wanted(front, len(rows)), novelty)
+            best = self._best(search, candidates, self._wanted(front), novelty)
             if best is None:
                 break
-            plan, at, damage = best
-            plans.append(plan)
-            front.append((at, float(np.exp(-damage))))
+            plans.append(best[0])
+            front.append(best[1])
         return plans
 
     def _best(
-        self,
-        search: PlanSearch,
-        candidates: tuple[Options, np.ndarray, np.ndarray],
-        wanted: Wanted,
-        novelty: Novelty,
-    ) -> tuple[CompressionPlan, float, float] | None:
-        """The new plan of the most expected growth; where none grows, the one predicted least damaged."""
-        rows, total, cost = candidates
-        order = np.lexsort((total, -wanted.growth(total, cost)))[:FINALISTS]
-        normal = search.codec.normal(rows[order])
-        total, cost = search.predict(normal)
-        for place in np.lexsort((total, -wanted.growth(total, cost))):
-            plan = search.codec.decode(normal[place])
-            if novelty.admits(plan):
-                return plan, float(cost[place]), float(total[place])
-        return self._another(search, rows, wanted, novelty)
-
-    def _another(
-        self, search: PlanSearch, rows: Options, wanted: Wanted, novelty: Novelty
-    ) -> tuple[CompressionPlan, float, float] | None:
-        """A plan near the candidates, when those were all tried."""
+        self, search: PlanSearch, candidates: tuple[Options, Outlook], wanted: Wanted, novelty: Novelty
+    ) -> tuple[CompressionPlan, tuple[float, float]] | None:
+        """The new plan of most expected growth, and where it is predicted to lie; at last one at random."""
+        rows, outlook = candidates
+        best = _order(wanted, outlook)[:FINALISTS]
+        found = _first_new(search, wanted, search.codec.normal(rows[best]), novelty)
         rng = np.random.default_rng((self.context.seed, len(wanted.front)))
-        for _ in range(4):
+        for _ in range(NEIGHBOURHOODS):
+            if found is not None:
+                return found
             near = search.codec.normal(search.neighbours(rows, rng))
-            total, cost = search.predict(near)
-            for place in np.lexsort((total, -wanted.growth(total, cost))):
-                plan = search.codec.decode(near[place])
-                if novelty.admits(plan):
-                    return plan, float(cost[place]), float(total[place])
-        for _ in range(500):
-            plan = self.context.space.sample(rng)
-            if novelty.admits(plan):
-                total, cost = search.predict(search.codec.encode(plan)[None])
-                return plan, float(cost[0]), float(total[0])
-        return None
+            found = _first_new(search, wanted, near, novelty)
+        drawn = [self.context.space.sample(rng) for _ in range(LAST_DRAWS)] if found is None else []
+        new = next((plan for plan in drawn if novelty.admits(plan)), None)
+        if new is None:
+            return found
+        row = search.codec.encode(new)[None]
+        return new, _point(search.predict(row), 0)
 
-    def _tried(self, codec: PlanCodec, history: Sequence[Trial]) -> tuple[Options, np.ndarray, np.ndarray]:
-        """Rows, gains and latency ratios of trials that tell, [n, positions], [n], [n]."""
+    def _tried(self, codec: PlanCodec, history: Sequence[Trial]) -> _Tried:
         rows, gains, costs = [], [], []
         for trial in history:
             speedup = self.context.speedup(trial, self.target)
@@ -106,24 +94,92 @@ class Planner:
             if not told or speedup is None or not self.context.space.contains(trial.plan):
                 continue
             rows.append(codec.encode(trial.plan))
-            gains.append(min(1.0, max(LEAST_SEEN_GAIN, self.context.gain(float(trial.accuracy or 0.0)))))
+            gains.append(min(MOST_SEEN_GAIN, max(LEAST_SEEN_GAIN, self.context.gain(trial.accuracy or 0.0))))
             costs.append(1.0 / speedup)
         table = np.stack(rows) if rows else np.zeros((0, len(codec.positions)), np.int16)
-        return table, np.array(gains), np.array(costs)
+        return _Tried(table, np.array(gains), np.array(costs))
 
-    def _wanted(self, front: Sequence[tuple[float, float]], seen: int) -> Wanted:
+    def _wanted(self, front: Sequence[tuple[float, float]]) -> Wanted:
         budget, base = self.context.budget, self.context.base_latency_ms[self.target]
         limits = [1.0, (budget.max_latency_ms or base) / base, 1.0 / (budget.min_speedup or 1.0)]
-        spread = [value for trials, value in sorted(self.spread.items()) if trials <= seen]
-        return Wanted(front, min(limits), self.context.least_gain, spread[-1])
+        return Wanted(front, min(limits), self.context.least_gain)
 
 
-def _predictor(
-    parameters: Parameters, features: PlanFeatures
-) -> Callable[[Options], tuple[np.ndarray, np.ndarray]]:
-    def answer(rows: Options) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class _Tried:
+    """Trials that tell: rows [n, positions], gains [n], latency ratios [n]."""
+
+    rows: Options
+    gains: Vector
+    costs: Vector
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan-value network that was adapted, corrected by what its errors on the task's trials say."""
+
+    parameters: Parameters
+    kernels: tuple[ResidualKernel, ResidualKernel]
+    features: PlanFeatures
+    errors: tuple[Errors, Errors]
+
+    @classmethod
+    def of(
+        cls,
+        parameters: Parameters,
+        kernels: tuple[ResidualKernel, ResidualKernel],
+        features: PlanFeatures,
+        rows: Options,
+        outcomes: PlanBatch,
+    ) -> Forecast:
+        """The forecast after `rows` [n, positions] were tried with `outcomes`."""
+        return cls(parameters, kernels, features, errors_of(parameters, features, rows, outcomes))
+
+    def outlook(self, rows: Options) -> Outlook:
+        """What plans [n, positions] are predicted to do."""
         with torch.no_grad():
-            total, log_ratio = predict(parameters, PlanBatch.of(features, rows))
-        return total.double().numpy(), np.exp(log_ratio.double().numpy())
+            total, log_ratio, damage = predict_parts(self.parameters, PlanBatch.of(self.features, rows))
+        roots, leaving = damage.double().sqrt().numpy(), 1.0 - self.features.codec.keep_of(rows)
+        wrong, spread = self.kernels[0].posterior(self.errors[0], roots, leaving)
+        slow, _ = self.kernels[1].posterior(self.errors[1], roots, leaving)
+        return Outlook(
+            total.double().numpy() * np.exp(wrong), spread, np.exp(log_ratio.double().numpy() + slow)
+        )
 
-    return answer
+
+def errors_of(
+    parameters: Parameters, features: PlanFeatures, rows: Options, outcomes: PlanBatch
+) -> tuple[Errors, Errors]:
+    """What a network gets wrong on plans whose outcomes are known: of ln T, and of ln r."""
+    with torch.no_grad():
+        total, log_ratio, damage = predict_parts(parameters, outcomes)
+    roots, leaving = damage.double().sqrt().numpy(), 1.0 - features.codec.keep_of(rows)
+    true = -np.log(np.clip(outcomes.gain.double().numpy(), LEAST_SEEN_GAIN, MOST_SEEN_GAIN))
+    wrong = np.log(true) - np.log(total.double().numpy() + LEAST_TOTAL)
+    slow = (outcomes.log_ratio - log_ratio).double().numpy()
+    return (
+        Errors(roots, leaving, wrong, GAIN_NOISE / true),
+        Errors(roots, leaving, slow, np.zeros(len(slow))),
+    )
+
+
+def _order(wanted: Wanted, outlook: Outlook) -> NDArray[np.int64]:
+    """Places by falling growth, those of equal growth by rising damage."""
+    order: NDArray[np.int64] = np.lexsort((outlook.total, -wanted.growth(outlook)))
+    return order
+
+
+def _first_new(
+    search: PlanSearch, wanted: Wanted, rows: Options, novelty: Novelty
+) -> tuple[CompressionPlan, tuple[float, float]] | None:
+    """The best of rows in normal form that was not tried, and where it is predicted to lie."""
+    outlook = search.predict(rows)
+    for place in _order(wanted, outlook):
+        plan = search.codec.decode(rows[place])
+        if novelty.admits(plan):
+            return plan, _point(outlook, int(place))
+    return None
+
+
+def _point(outlook: Outlook, place: int) -> tuple[float, float]:
+    return float(outlook.cost[place]), float(np.exp(-outlook.total[place]))
