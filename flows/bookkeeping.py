@@ -42,7 +42,7 @@ class Session:
     """One run at work.
 
     `trials`, `effects` and `baselines` grow as the run goes on; everything in them is on disk first.
-    `shares`: of plain INT8's latency, by target and unit.
+    `shares`: of plain INT8's latency, by target and unit. `record`: of the task, once the probes are made.
     """
 
     job: CompressJob
@@ -58,6 +58,7 @@ class Session:
     baselines: list[Baseline] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    record: TaskRecord | None = None
     fair_score: float = 0.0
     _test: Split | None = None
     _views: Views | None = None
@@ -109,9 +110,9 @@ class Session:
 
     def keep_task(self, context: PolicyContext) -> None:
         """Write what is known of the task, probes included, to the folder and to the store."""
-        record = TaskRecord.of(self.workbench.task, context, self.effects)
-        write_whole(self.folder / TASK_FILE, record.model_dump_json().encode())
-        self.store.add_task(record)
+        self.record = TaskRecord.of(self.workbench.task, context, self.effects)
+        write_whole(self.folder / TASK_FILE, self.record.model_dump_json().encode())
+        self.store.add_task(self.record)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

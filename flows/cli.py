@@ -237,6 +237,28 @@ def targets_check(name: TargetName, debug: Debug = False) -> None:
     raise typer.Exit(_guarded(run, debug))
 
 
+policy_app = typer.Typer(
+    help="What policies are worth, and why they chose as they did.", no_args_is_help=True
+)
+app.add_typer(policy_app, name="policy")
+
+
+@policy_app.command("explain")
+def policy_explain(
+    run_folder: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    debug: Debug = False,
+) -> None:
+    """Why each unit of a run's plans got its ratio, and each block its fate."""
+
+    def run() -> int:
+        from flows.explain import explain_run
+
+        return explain_run(run_folder, as_json=json)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
 experience_app = typer.Typer(
     help="What was tried in all runs: what policies are trained on.", no_args_is_help=True
 )

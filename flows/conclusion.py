@@ -14,6 +14,7 @@ from device_bench.storage import write_whole
 from exporters.base import Artifact
 from exporters.proof import SUFFIX, speedup
 from flows.bookkeeping import Session
+from flows.explain import explained
 from pipeline.compressor import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_compressed, save_compressed
 from pipeline.data.base import Metric, Split
 from pipeline.plan import CompressionPlan
@@ -202,7 +203,9 @@ def conclude(session: Session, targets: dict[str, TargetResult], notes: Sequence
         notes=tuple(notes),
     )
     _write_record(session.folder / "result.json", result)
-    write_report(result, _samples(session, targets), session.folder / "report.html")
+    plans = {name: found.plan for name, found in targets.items()}
+    why = explained(result.run_id, session.record, session.trials, plans) if session.record else None
+    write_report(result, _samples(session, targets), session.folder / "report.html", why)
     return result
 
 

@@ -97,7 +97,8 @@ class EffectTable:
         """Predicted p50 of rows [n, positions] on `target`, corrected by what was observed."""
         base = self.context.base_latency_ms[target]
         saved = self.saved(rows, target)
-        return np.maximum(FLOOR_SHARE * base, base - self._correction(saved, target, history) * saved.sum(1))
+        corrected: Vector = base - self._correction(saved, target, history) * saved.sum(axis=1)
+        return np.asarray(np.maximum(FLOOR_SHARE * base, corrected))
 
     def corrected_drop(self, rows: Options, history: Sequence[Trial]) -> Vector:
         """Predicted drop of rows [n, positions] in points, corrected by what was observed."""

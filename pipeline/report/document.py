@@ -7,11 +7,17 @@ from importlib.resources import files
 from pathlib import Path
 
 from device_bench.errors import MissingExtraError, RunError
-from pipeline.report import pareto, samples, tables, verdict, wording
+from pipeline.policy.explanation import RunExplanation
+from pipeline.report import explanation, pareto, samples, tables, verdict, wording
 from pipeline.result import RunResult
 
 
-def write_report(result: RunResult, measurements: Mapping[str, Sequence[int]] | None, path: Path) -> None:
+def write_report(
+    result: RunResult,
+    measurements: Mapping[str, Sequence[int]] | None,
+    path: Path,
+    why: RunExplanation | None = None,
+) -> None:
     """Write the report of a run as one HTML file that opens offline and asks for nothing.
 
     Args:
@@ -19,13 +25,14 @@ def write_report(result: RunResult, measurements: Mapping[str, Sequence[int]] | 
         measurements: raw latency samples in ns by "<target>/<form>" with form float, plain_int8 or chosen;
             None leaves the plot of samples out.
         path: the file to write; an older one is replaced.
+        why: the explanation of the chosen plans; None leaves that section out.
 
     Raises:
         BadInputError: samples of a target or form that the run does not have.
         MissingExtraError: jinja2 is not installed.
         RunError: the file cannot be written.
     """
-    text = render_report(result, measurements)
+    text = render_report(result, measurements, why)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -34,12 +41,17 @@ def write_report(result: RunResult, measurements: Mapping[str, Sequence[int]] | 
         ) from error
 
 
-def render_report(result: RunResult, measurements: Mapping[str, Sequence[int]] | None = None) -> str:
+def render_report(
+    result: RunResult,
+    measurements: Mapping[str, Sequence[int]] | None = None,
+    why: RunExplanation | None = None,
+) -> str:
     """The report's HTML. The same result gives the same text: it holds no time of its making.
 
     Args:
         result: what the run found.
         measurements: as in `write_report`.
+        why: as in `write_report`.
     """
     try:
         import jinja2
@@ -64,6 +76,7 @@ def render_report(result: RunResult, measurements: Mapping[str, Sequence[int]] |
         conditions=tables.conditions_rows(result),
         devices=tables.device_lines(result),
         units=tables.unit_lines(result),
+        explained=[] if why is None else explanation.explained_targets(why, result),
         trials=tables.trial_rows(result),
         stages=tables.stage_rows(result),
         metric=wording.metric_name(result),
