@@ -104,6 +104,16 @@ class Building:
             self._see_options(np.flatnonzero(~aiming), seen)
         return seen
 
+    def allowed(self) -> NDArray[np.bool_]:
+        """The mask of `observe` alone, bool [lanes, options]."""
+        mask = np.zeros((len(self.task), self.spec.options), np.bool_)
+        aiming, planning = np.flatnonzero(self.place < 0), np.flatnonzero(self.place >= 0)
+        if len(aiming):
+            mask[aiming, :GOALS] = self._allowed_goals(aiming)
+        if len(planning):
+            mask[planning, : self.stack.options] = _options_within(self._room(planning))
+        return mask
+
     def _see_goals(self, lanes: Lanes, seen: Observation) -> None:
         task, memory = self.task[lanes], self.memory
         goals = self.stack.goals[task]
@@ -114,10 +124,7 @@ class Building:
         growth = np.tril(np.maximum(0.0, expected[:, :, None] - front[:, None, :])).sum(2) / GOALS
         tried = np.abs(memory.ratio[lanes][:, None, :] - goals[:, :, None])
         gap = np.where(np.isfinite(tried), tried, 1.0).min(2)
-        allowed = (needed <= self._potential[lanes, None] + ROUNDING) & (
-            goals <= self.stack.limit[task, None] + ROUNDING
-        )
-        allowed[~allowed.any(1), -1] = True
+        allowed = self._allowed_goals(lanes)
         options = np.stack([np.ones_like(goals), goals, front, expected, 5 * growth, gap], axis=2)
         seen.options[lanes, :GOALS, -GOAL_FEATURES:] = options
         seen.mask[lanes, :GOALS] = allowed
@@ -136,14 +143,8 @@ class Building:
         advised[gone] = 0
         saving, weight = stack.saving[task, place], stack.weight[task, place]
 
-        removed = (stack.most_inside[task, place] > 0)[:, None] & (np.arange(count) > 0)
-        own = np.where(gone, 0.0, stack.most[task, place])
-        after = (self._potential[lanes] - own)[:, None] - removed * stack.most_inside[task, place][:, None]
-        room = np.where(stack.mask[task, place], saving + after - left[:, None], -np.inf)
-        room[gone, 1:] = -np.inf
-        allowed = room >= -ROUNDING
-        lost = ~allowed.any(1)
-        allowed[lost] = room[lost] >= room[lost].max(1, keepdims=True) - ROUNDING
+        room = self._room(lanes)
+        allowed = _options_within(room)
         advised = np.where(allowed[each, advised], advised, _nearest(allowed, advised))
 
         options = stack.mask[task, place].sum(1, keepdims=True)
@@ -197,6 +198,28 @@ class Building:
         ]
         return np.stack(columns, axis=1).astype(np.float32)
 
+    def _allowed_goals(self, lanes: Lanes) -> NDArray[np.bool_]:
+        """Goals within reach that keep the budget, [n, GOALS]; the fastest where there are none."""
+        goals, limit = self.stack.goals[self.task[lanes]], self.stack.limit[self.task[lanes], None]
+        needed = (1.0 - goals) / self.memory.correction[lanes, None]
+        allowed: NDArray[np.bool_] = needed <= self._potential[lanes, None] + ROUNDING
+        allowed &= goals <= limit + ROUNDING
+        allowed[~allowed.any(1), -1] = True
+        return allowed
+
+    def _room(self, lanes: Lanes) -> Vector:
+        """By how much the goal can be outdone after each option, [n, options]; −inf where there is none."""
+        task, place, stack = self.task[lanes], self.place[lanes], self.stack
+        gone = self._gone(lanes)
+        inside = stack.most_inside[task, place]
+        own = np.where(gone, 0.0, stack.most[task, place])
+        removed = (np.arange(stack.options) > 0) * inside[:, None]
+        after = (self._potential[lanes] - own)[:, None] - removed
+        left = self._needed(lanes) - self.saved[lanes]
+        room = np.where(stack.mask[task, place], stack.saving[task, place] + after - left[:, None], -np.inf)
+        room[gone, 1:] = -np.inf
+        return room
+
     def _needed(self, lanes: Lanes) -> Vector:
         """The saving that the goal asks for, before correction."""
         found: Vector = (1.0 - self.goal[lanes]) / self.memory.correction[lanes]
@@ -214,6 +237,13 @@ class Building:
         enough = saved[:, None, :] >= needed[:, :, None] - ROUNDING
         found: Lanes = np.where(enough.any(2), enough.argmax(2), saved.shape[1] - 1)
         return found
+
+
+def _options_within(room: Vector) -> NDArray[np.bool_]:
+    """Options that leave room; where none does, those that come nearest."""
+    least = np.minimum(0.0, room.max(1, keepdims=True))
+    allowed: NDArray[np.bool_] = room >= least - ROUNDING
+    return allowed
 
 
 def _nearest(allowed: NDArray[np.bool_], advised: Lanes) -> Lanes:

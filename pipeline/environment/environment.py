@@ -3,9 +3,10 @@
     reward of an episode = (A(trials so far) − A(trials before)) / A₀ − Σ_c λ_c max(0, violation_c)
 
 A is the hypervolume of (latency over plain INT8's, gain) that `pipeline.tables.trial_task.area` defines, A₀
-that of the ladder of rules of thumb. A plan that breaks a hard budget adds nothing to the front, so that its
-reward is never above 0, whatever the multipliers λ are; they climb by dual ascent while it is broken. An
-episode without an outcome is a `Failure`: its reward is 0, its time step says so, and the task goes on.
+what the ladder of rules of thumb is predicted to reach. A plan that breaks a hard budget adds nothing to the
+front, so that its reward is never above 0, whatever the multipliers λ are; they climb by dual ascent while it
+is broken. An episode without an outcome is a `Failure`: its reward is 0, its time step says so, and the task
+goes on.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class PlanEnvironment:
         self._arenas = tuple(Arena.of(task) for task in tasks)
         self._stack = SheetStack([arena.sheet for arena in self._arenas])
         self._lanes, self._trials, self._seed = lanes, trials, seed
+        self._mask: NDArray[np.bool_]
         self._begin()
 
     @property
@@ -79,6 +81,11 @@ class PlanEnvironment:
     def multipliers(self) -> tuple[Multipliers, ...]:
         """Those of each task's constraints."""
         return tuple(self._multipliers)
+
+    def seeded(self, seed: int) -> PlanEnvironment:
+        """This environment with another order of tasks from its next reset on."""
+        self._seed = seed
+        return self
 
     def reset(self) -> TimeStep:
         """Begin anew, with the multipliers at 0."""
@@ -121,7 +128,7 @@ class PlanEnvironment:
         self._failures: list[Failure] = []
         task = np.concatenate([self._drawn() for _ in range(0, self._lanes, LANES_A_TASK)])[: self._lanes]
         self._building = Building(self._stack, self._memory, task)
-        self._mask: NDArray[np.bool_] = self._building.observe().mask
+        self._mask = self._building.observe().mask
 
     def _drawn(self) -> NDArray[np.int64]:
         """A task that had the fewest turns, for one group of lanes."""
@@ -156,7 +163,7 @@ class PlanEnvironment:
             return 0.0
         before = area(self._points[lane])
         self._points[lane].append(outcome)
-        return (area(self._points[lane]) - before) / arena.unit
+        return (area(self._points[lane]) - before) / arena.sheet.unit
 
     def _move_on(self, fresh: NDArray[np.bool_]) -> None:
         """The groups of lanes that are through with their task go on to another."""

@@ -38,6 +38,23 @@ class TrialMemory:
         self.correction = np.ones(lanes)
         self._saved = np.zeros((lanes, 2))
 
+    def copy_(self, lane: int, other: TrialMemory) -> None:
+        """What the first lane of another memory of the same size knows, into one of these lanes."""
+        for mine, its in zip(self._columns, other._columns, strict=True):
+            mine[lane] = its[0]
+
+    def spread(self, lanes: int) -> TrialMemory:
+        """So many lanes that each know what the first of these knows."""
+        found = TrialMemory(lanes, self.trials, self.rows.shape[2], self.floor)
+        for mine, its in zip(self._columns, found._columns, strict=True):
+            its[:] = mine[:1]
+        return found
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        own = (self.rows, self.ratio, self.gain, self.front, self.count, self.last)
+        return (*own, self.correction, self._saved)
+
     def forget_(self, lanes: NDArray[np.int64]) -> None:
         """Another task begins in these lanes."""
         self.rows[lanes] = 0

@@ -12,12 +12,8 @@ from device_bench.errors import BadInputError
 from pipeline.environment.sheet import TaskSheet
 from pipeline.policy.base import PolicyContext
 from pipeline.tables.codec import Options, PlanCodec
-from pipeline.tables.trial_task import area
 
 Vector = NDArray[np.float64]
-
-# A front of nothing is no unit to measure growth in.
-LEAST_AREA = 0.02
 
 
 class OutcomeTask(Protocol):
@@ -84,15 +80,10 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Arena:
-    """A task and its sheet, with the unit that growth is measured in.
-
-    Args:
-        unit: the area of the ladder's front.
-    """
+    """A task that can be played, and its sheet."""
 
     task: OutcomeTask
     sheet: TaskSheet
-    unit: float
 
     @classmethod
     def of(cls, task: OutcomeTask) -> Arena:
@@ -114,9 +105,7 @@ class Arena:
         found = outcome_of(task, sheet, rows)
         if not found.counts.any():
             raise _hopeless(task, found)
-        met = found.counts
-        points = [(float(r), float(g)) for r, g in zip(found.ratio[met], found.gain[met], strict=True)]
-        return cls(task, sheet, max(LEAST_AREA, area(points)))
+        return cls(task, sheet)
 
 
 def outcome_of(task: OutcomeTask, sheet: TaskSheet, rows: Options) -> Outcome:

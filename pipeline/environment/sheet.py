@@ -25,12 +25,15 @@ from pipeline.policy.base import PolicyContext
 from pipeline.policy.guessed_effects import guessed_effects
 from pipeline.policy.plan_features import NAMES, PlanFeatures
 from pipeline.tables.codec import Options, PlanCodec
+from pipeline.tables.trial_task import area
 
 Vector = NDArray[np.float64]
 
 # Damages of one plan add up to more than their sum; see `pipeline.policy.effect_model`.
 EXPONENT = 0.65
 LEAST_DAMAGE = 1e-3
+# Growth is measured in the area that the ladder is predicted to reach, but never in less than this.
+LEAST_AREA = 0.1
 # Latency goals of a task: so many, evenly spaced between little saved and all that can be.
 GOALS = 12
 SLOWEST_GOAL = 0.96
@@ -56,6 +59,7 @@ class TaskSheet:
     saving at most, for a block beyond what its units can; `most_inside` [P]: what leaves with a block.
     `ladder` int16 [prices, P], its effective savings [prices, P], its damages ** EXPONENT [prices, P].
     `goals` [GOALS]: latency over plain INT8's, descending. `limit`: the budget's, in the same unit, or inf.
+    `unit`: the area that the ladder is predicted to reach; growth is measured in it.
     """
 
     context: PolicyContext
@@ -74,6 +78,7 @@ class TaskSheet:
     ladder_damage: Vector
     goals: Vector
     limit: float
+    unit: float
 
     @classmethod
     def of(cls, context: PolicyContext, target: str, codec: PlanCodec) -> TaskSheet:
@@ -117,6 +122,7 @@ class TaskSheet:
             ladder_damage=ladder_damage,
             goals=np.linspace(SLOWEST_GOAL, min(fastest, SLOWEST_GOAL - 0.01), GOALS),
             limit=_limit(context, target),
+            unit=_predicted_area(ladder_saving.sum(1), ladder_damage.sum(1)),
         )
 
     def ratio(self, latency_ms: Vector) -> Vector:
@@ -124,9 +130,9 @@ class TaskSheet:
         found: Vector = np.asarray(latency_ms, dtype=np.float64) / self.context.base_latency_ms[self.target]
         return found
 
-    def without_budget(self) -> TaskSheet:
-        """The same, had nothing been asked for."""
-        return replace(self, limit=np.inf)
+    def saved(self, row: Options) -> float:
+        """The predicted saving of a plan in normal form, as a share of the original's latency."""
+        return float(self.saving[np.arange(len(row)), np.asarray(row, dtype=np.int64)].sum())
 
 
 def _damages(context: PolicyContext, target: str, codec: PlanCodec, features: PlanFeatures) -> Vector:
@@ -156,6 +162,11 @@ def _ladder(codec: PlanCodec, damage: Vector, saving: Vector) -> tuple[Options, 
             chosen[:, place] = gone
             chosen[np.ix_(gone, units)] = 0
     return chosen.astype(np.int16), saving[places, chosen], weight[places, chosen]
+
+
+def _predicted_area(saved: Vector, weight: Vector) -> float:
+    gains = np.exp(-(weight ** (1 / EXPONENT)))
+    return max(LEAST_AREA, area([(1.0 - float(s), float(g)) for s, g in zip(saved, gains, strict=True)]))
 
 
 def _position_features(

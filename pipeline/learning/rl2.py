@@ -101,39 +101,39 @@ class Played(Rollout):
     ends_of_episodes: Tensor
 
 
-@torch.no_grad()
 def play(
     environment: Environment, parameters: Parameters, settings: Rl2Settings, generator: torch.Generator
 ) -> Played:
     """Play from a reset on; actions are drawn from the policy."""
-    step = environment.reset()
-    state = first_state(parameters, environment.lanes)
-    told = torch.zeros(environment.lanes, environment.spec.option_features)
-    seen, done = [], []
-    for _ in range(settings.steps):
-        now = steps_of(step, told, settings.memory)
-        logits, value, state = unroll(parameters, now, state)
-        noise = torch.rand(logits[0].shape, generator=generator).clamp_min(1e-20)
-        action = (logits[0] - torch.log(-torch.log(noise))).argmax(1)
-        log_probability = torch.log_softmax(logits[0], dim=1).gather(1, action[:, None])[:, 0]
-        told = now.options[0, torch.arange(len(action)), action]
-        step = environment.step(action.numpy())
-        seen.append(now)
-        done.append((action, log_probability, value[0], step))
-    value_after = unroll(parameters, steps_of(step, told, settings.memory), state)[1][0]
-    actions, log_probabilities, values, outcomes = zip(*done, strict=True)
-    ends = _column([one.fresh for one in outcomes])
-    return Played(
-        Steps(*(torch.cat([getattr(one, name) for one in seen]) for name in Steps.__dataclass_fields__)),
-        torch.stack(actions),
-        torch.stack(log_probabilities),
-        torch.stack(values),
-        _column([one.reward for one in outcomes]),
-        ends,
-        _weights(_column([one.last for one in outcomes]), _column([one.failed for one in outcomes])),
-        torch.where(ends[-1] > 0, torch.zeros_like(value_after), value_after),
-        _column([one.last for one in outcomes]),
-    )
+    with torch.no_grad():
+        step = environment.reset()
+        state = first_state(parameters, environment.lanes)
+        told = torch.zeros(environment.lanes, environment.spec.option_features)
+        seen, done = [], []
+        for _ in range(settings.steps):
+            now = steps_of(step, told, settings.memory)
+            logits, value, state = unroll(parameters, now, state)
+            noise = torch.rand(logits[0].shape, generator=generator).clamp_min(1e-20)
+            action = (logits[0] - torch.log(-torch.log(noise))).argmax(1)
+            log_probability = torch.log_softmax(logits[0], dim=1).gather(1, action[:, None])[:, 0]
+            told = now.options[0, torch.arange(len(action)), action]
+            step = environment.step(action.numpy())
+            seen.append(now)
+            done.append((action, log_probability, value[0], step))
+        value_after = unroll(parameters, steps_of(step, told, settings.memory), state)[1][0]
+        actions, log_probabilities, values, outcomes = zip(*done, strict=True)
+        ends = _column([one.fresh for one in outcomes])
+        return Played(
+            Steps(*(torch.cat([getattr(one, name) for one in seen]) for name in Steps.__dataclass_fields__)),
+            torch.stack(actions),
+            torch.stack(log_probabilities),
+            torch.stack(values),
+            _column([one.reward for one in outcomes]),
+            ends,
+            _weights(_column([one.last for one in outcomes]), _column([one.failed for one in outcomes])),
+            torch.where(ends[-1] > 0, torch.zeros_like(value_after), value_after),
+            _column([one.last for one in outcomes]),
+        )
 
 
 def steps_of(step: TimeStep, told: Tensor, memory: Memory) -> Steps:

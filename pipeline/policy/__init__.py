@@ -1,4 +1,4 @@
-"""Policies by name, or by a trained one's file. Each is a page of its own and is loaded when it is asked for."""
+"""Policies by name, or by a trained one's file. Each is a page of its own, loaded when it is asked for."""
 
 from __future__ import annotations
 
