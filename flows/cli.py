@@ -33,7 +33,7 @@ def compress(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Zoo name, or module:callable. Default: cnn.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Data set name, or module:callable. Default: digits.")
+        str | None, typer.Option(help="Data set name, .npz file, or module:callable. Default: digits.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Weights of the model (.safetensors).")] = None,
     data_root: Annotated[

@@ -37,6 +37,8 @@ class CompressJob(Record):
         paths = {name: getattr(self, name) for name in ("weights", "data_root", "out")}
         if self.model.endswith(".onnx"):
             paths["model"] = self.model
+        if self.data.endswith(".npz"):
+            paths["data"] = self.data
         absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
         return self.model_copy(update=absolute)
 

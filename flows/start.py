@@ -79,14 +79,17 @@ def check_job(job: CompressJob) -> None:
         BadInputError: a name is not known, a file does not exist, or a target is emulated.
         UnreachableError: a target's board does not answer.
     """
-    from pipeline.data import DATASETS
+    from pipeline.data import DATASETS, NPZ, OWN_FILE
     from pipeline.policy import load_policy
     from pipeline.target import find_target
     from pipeline.target_bench import check_real
     from pipeline.zoo import MODELS
 
-    if ":" not in job.data and job.data not in DATASETS:
-        raise unknown_name("data set", job.data, [*DATASETS, "module:callable"])
+    if job.data.endswith(NPZ):
+        if not Path(job.data).is_file():
+            raise BadInputError(f"data file {job.data} does not exist; give the path of an .npz with x and y")
+    elif ":" not in job.data and job.data not in DATASETS:
+        raise unknown_name("data set", job.data, [*DATASETS, OWN_FILE, "module:callable"])
     if job.model.endswith(".onnx"):
         if not Path(job.model).is_file():
             raise BadInputError(f"model file {job.model} does not exist; give the path of an ONNX file")

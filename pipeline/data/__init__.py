@@ -44,12 +44,16 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
 }
 
+NPZ = ".npz"
+OWN_FILE = "a file ending in .npz"
+
 
 def load_dataset(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
     """A data set with its splits.
 
     Args:
-        name: a key of `DATASETS`, or "module:callable" whose callable takes nothing and gives a `Dataset`.
+        name: a key of `DATASETS`, the path of an .npz file (see `pipeline.data.npz`), or "module:callable"
+            whose callable takes nothing and gives a `Dataset`.
         root: the folder of the data files; without it the environment's EDGELOOP_DATA.
         seed: which training samples become the search split. The test split is the same for every seed.
 
@@ -57,10 +61,14 @@ def load_dataset(name: str, root: Path | None = None, seed: int = 0) -> Dataset:
         BadInputError: no data set of that name; names the nearest.
         DataError: its files are missing or damaged, or the callable gives no `Dataset`.
     """
+    if name.endswith(NPZ):
+        from pipeline.data.npz import load_npz
+
+        return load_npz(Path(name), seed)
     if ":" in name:
         return _load_own(name)
     if name not in DATASETS:
-        raise unknown_name("data set", name, [*DATASETS, "module:callable"])
+        raise unknown_name("data set", name, [*DATASETS, OWN_FILE, "module:callable"])
     entry = DATASETS[name]
     load = getattr(importlib.import_module(entry.module), entry.function)
     dataset: Dataset = load(_root(name, root), seed) if entry.needs_root else load(seed)
