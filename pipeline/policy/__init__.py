@@ -10,8 +10,14 @@ from device_bench.errors import unknown_name
 
 if TYPE_CHECKING:
     from pipeline.policy.base import Policy
+    from pipeline.policy.policy_file import PolicyFile
 
 POLICIES: dict[str, str] = {
+    "meta": "pipeline.policy.adapted:MetaPolicy",
+    "maml": "pipeline.policy.adapted:MamlPolicy",
+    "fomaml": "pipeline.policy.adapted:FomamlPolicy",
+    "reptile": "pipeline.policy.adapted:ReptilePolicy",
+    "anil": "pipeline.policy.adapted:AnilPolicy",
     "greedy": "pipeline.policy.greedy:GreedyPolicy",
     "knapsack": "pipeline.policy.knapsack:KnapsackPolicy",
     "nsga2": "pipeline.policy.nsga2:Nsga2Policy",
@@ -34,9 +40,17 @@ def load_policy(name: str) -> Policy:
     if name.endswith(".safetensors"):
         from pipeline.policy.policy_file import load_policy_file
 
-        trained = load_policy_file(Path(name))
-        return cast("Policy", _class_of(trained.learner)(trained))
+        return policy_of(load_policy_file(Path(name)))
     return cast("Policy", _class_of(name)())
+
+
+def policy_of(trained: PolicyFile) -> Policy:
+    """The policy that a file's content is of.
+
+    Raises:
+        BadInputError: its learner is not known, or its parameters do not fit this version.
+    """
+    return cast("Policy", _class_of(trained.learner)(trained))
 
 
 def _class_of(name: str) -> Any:
