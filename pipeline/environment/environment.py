@@ -4,9 +4,9 @@
 
 A is the hypervolume of (latency over plain INT8's, gain) that `pipeline.tables.trial_task.area` defines, A₀
 what the ladder of rules of thumb is predicted to reach. A plan that breaks a hard budget adds nothing to the
-front, so that its reward is never above 0, whatever the multipliers λ are; they climb by dual ascent while it
-is broken. An episode without an outcome is a `Failure`: its reward is 0, its time step says so, and the task
-goes on.
+front, so that its reward is never above 0, whatever the multipliers λ are; they climb by dual ascent while
+any plan breaks it. An episode without an outcome is a `Failure`: its reward is 0, its time step says so, and
+the task goes on.
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ class PlanEnvironment:
         found = outcome_of(arena.task, arena.sheet, rows)
         rewards = np.array([self._take(arena, found, i, int(lane), rows[i]) for i, lane in enumerate(lanes)])
         if found.violations and not found.failed.all():
-            means = mean_violations(found.violations_of(int(i)) for i in np.flatnonzero(~found.failed))
+            # Every plan must keep the budget, not their mean: room that one leaves is no other's.
+            kept = [found.violations_of(int(i)) for i in np.flatnonzero(~found.failed)]
+            means = mean_violations({name: max(0.0, g) for name, g in one.items()} for one in kept)
             rewards -= [
                 0.0 if found.failed[i] else self._multipliers[number].penalty(found.violations_of(i))
                 for i in range(len(lanes))

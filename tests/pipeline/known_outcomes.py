@@ -13,13 +13,15 @@ from pipeline.policy.base import PolicyContext
 from pipeline.tables.codec import Options, PlanCodec
 from pipeline.task import Budget
 
+FREE = Budget()
+
 
 @dataclass(frozen=True)
 class KnownOutcomes:
     """A known task's outcomes by rows. Plans that narrow the position `broken` have none."""
 
     known: KnownTask
-    budget: Budget = Budget()
+    budget: Budget = FREE
     broken: int | None = None
 
     @property
@@ -56,7 +58,7 @@ class SizedOutcomes(KnownOutcomes):
 
 def residual_outcomes(
     target: str = "local-onnxruntime",
-    budget: Budget = Budget(),
+    budget: Budget = FREE,
     broken: int | None = None,
     probed: bool = True,
 ) -> KnownOutcomes:
@@ -64,7 +66,7 @@ def residual_outcomes(
     return KnownOutcomes(KnownTask(residual_graph(), target, probed), budget, broken)
 
 
-def chain_outcomes(target: str = "local-litert", budget: Budget = Budget()) -> KnownOutcomes:
+def chain_outcomes(target: str = "local-litert", budget: Budget = FREE) -> KnownOutcomes:
     """Two decisions."""
     return KnownOutcomes(KnownTask(chain_graph(), target), budget)
 

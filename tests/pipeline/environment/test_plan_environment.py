@@ -177,7 +177,7 @@ def test_even_a_multiplier_of_zero_lets_nothing_earn_beyond_the_budget() -> None
     ],
 )
 def test_a_task_whose_every_plan_breaks_the_budget_is_refused(task: OutcomeTask) -> None:
-    with pytest.raises(BadInputError, match="breaks the budget.*over its limit.*raise the budget"):
+    with pytest.raises(BadInputError, match=r"breaks the budget.*over its limit.*raise the budget"):
         PlanEnvironment([task], lanes=1, trials=1)
 
 
