@@ -24,9 +24,9 @@ from device_bench.sweep import SWEEP_TIMING, Sweep
 from exporters.candidates import ShapeBench
 from exporters.profile import unit_shares, units_of_layers
 from pipeline.data import load_dataset
-from pipeline.data.base import Dataset, Metric
 from pipeline.data.cache import cache_folder
 from pipeline.errors import ExportError
+from pipeline.evaluation import chance_of
 from pipeline.model import load_model
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import PolicyContext, shape_of
@@ -259,13 +259,3 @@ class _Recorder:
         )
         outcome = bench_for(target).profile(request)
         return {} if isinstance(outcome, Failure) else unit_shares(outcome, units_of_layers(self.bench.graph))
-
-
-def chance_of(dataset: Dataset) -> float:
-    """The metric of answers that know nothing: the commonest class, AUC 50, or the mean for regression."""
-    truth = dataset.search.y
-    if dataset.metric is Metric.ACCURACY:
-        return 100.0 * float(np.bincount(truth.astype(np.int64)).max()) / len(truth)
-    if dataset.metric is Metric.AUC:
-        return 50.0
-    return float(np.var(truth)) if dataset.metric is Metric.MSE else 0.0

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from device_bench.errors import BadInputError, unknown_name
 from device_bench.protocol import Record
+from pipeline.policy import DEFAULT_POLICY
 from pipeline.task import Budget
 
 BUDGET_FIELDS = tuple(name for name in Budget.model_fields if name != "schema_version")
@@ -24,7 +25,7 @@ class CompressJob(Record):
     data_root: str | None = None
     targets: tuple[str, ...] = Field(default=("local-onnxruntime", "local-litert"), min_length=1)
     budget: Budget = Budget()
-    policy: str = "greedy"
+    policy: str = DEFAULT_POLICY
     trials: int = Field(default=12, ge=1, le=10_000)
     recovery_epochs: float = Field(default=8.0, ge=0.0, allow_inf_nan=False)
     recoveries: int = Field(default=2, ge=0, le=20)

@@ -19,6 +19,7 @@ from pipeline.compressor import save_compressed
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset
 from pipeline.data.cache import cache_folder
+from pipeline.evaluation import chance_of
 from pipeline.experience import ExperienceStore, Trial, TrialLog
 from pipeline.methods.recovery import Lesson, RecoveryReport, native_bf16, recover_
 from pipeline.model import load_model
@@ -35,9 +36,11 @@ from pipeline.task import ModelSpec, Task
 from pipeline.tracing import trace
 
 WHOLE = CompressionPlan()
-FIRST_POLICY = "uniform"
-# Policies that learn from the measured effects of single changes; the others need no probes.
-PROBING_POLICIES = ("greedy", "knapsack")
+# Effects of single changes are of no use to these.
+POLICIES_WITHOUT_PROBES = ("uniform", "random", "tpe", "nsga2", "reinforce")
+# Before recovery a plan may have forgotten nearly all: so much of what the original knows above chance must
+# be left for a trial to be worth it, with a recovery to follow and without.
+LEAST_GAIN_BEFORE_RECOVERY, LEAST_GAIN = 0.1, 0.5
 
 
 def prepare_station(job: CompressJob, folder: Path) -> Session:
@@ -124,6 +127,8 @@ def baseline_station(session: Session) -> PolicyContext:
         seed=session.job.seed,
         metric=bench.dataset.metric,
         shares=session.shares,
+        chance=chance_of(bench.dataset),
+        least_gain=LEAST_GAIN_BEFORE_RECOVERY if session.job.recovery_epochs > 0 else LEAST_GAIN,
     )
 
 
@@ -143,7 +148,7 @@ def _shares(session: Session) -> dict[str, dict[str, float]]:
 
 def changes_left(session: Session, context: PolicyContext) -> list[Change]:
     """The single changes that the run's policy wants to learn from and that were not probed yet."""
-    if session.job.policy not in PROBING_POLICIES:
+    if session.job.policy in POLICIES_WITHOUT_PROBES:
         return []
     wanted = changes_to_probe(context.graph, context.space)
     return [change for change in wanted if change not in session.effects]
@@ -162,10 +167,9 @@ def trial_station(session: Session, context: PolicyContext, number: int) -> Tria
     known = next((trial for trial in session.trials if trial.number == number), None)
     if known is not None:
         return known
-    # The first trial comes before the probes that a policy learns from: it shows at once that building,
-    # exporting and measuring work.
-    waiting = session.job.policy in PROBING_POLICIES and not context.effects
-    policy = load_policy(FIRST_POLICY if waiting else session.job.policy)
+    # The first trial comes before the probes that most policies learn from, so from features alone: it shows
+    # at once that building, exporting and measuring work.
+    policy = load_policy(session.job.policy)
     plans = policy.propose(context, session.trials, 1)
     if not plans:
         return None

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.data.base import Metric, Preprocessing, Split
+from pipeline.data.base import Dataset, Metric, Preprocessing, Split
 
 
 def score(metric: Metric, outputs: np.ndarray, truth: np.ndarray) -> float:
@@ -47,3 +47,13 @@ def predict(module: nn.Module, raw: np.ndarray, preprocessing: Preprocessing, ba
 def evaluate(module: nn.Module, split: Split, metric: Metric, preprocessing: Preprocessing) -> float:
     """The metric of `module` on `split`."""
     return score(metric, predict(module, split.x, preprocessing), split.y)
+
+
+def chance_of(dataset: Dataset) -> float:
+    """The metric of answers that know nothing: the commonest class, AUC 50, or the mean for regression."""
+    truth = dataset.search.y
+    if dataset.metric is Metric.ACCURACY:
+        return 100.0 * float(np.bincount(truth.astype(np.int64)).max()) / len(truth)
+    if dataset.metric is Metric.AUC:
+        return 50.0
+    return float(np.var(truth)) if dataset.metric is Metric.MSE else 0.0
