@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from device_bench.errors import BadInputError
 from pipeline.experience import Trial
-from pipeline.policy.base import PolicyContext, Shape, shape_of
+from pipeline.plan import CompressionPlan
+from pipeline.policy.base import PolicyContext
 from pipeline.policy.effect_model import (
     CORRECTION_RANGE,
     FLOOR_SHARE,
@@ -41,6 +42,8 @@ Vector = NDArray[np.float64]
 DROP_CORRECTION_RANGE = (0.1, 8.0)
 # So many contexts are remembered: several targets, budgets or seeds of one model share an entry or two.
 REMEMBERED = 16
+# So many plans of trials keep their rows; encoding them costs more than all the rest of a prediction.
+MOST_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,7 @@ class EffectTable:
 
     context: PolicyContext
     codec: PlanCodec
-    _rows: dict[Shape, Options | None] = field(default_factory=dict)
+    _rows: dict[int, tuple[CompressionPlan, Options | None]] = field(default_factory=dict)
     _mended: dict[bytes, Options] = field(default_factory=dict)
     _kept: dict[tuple[str, ...], Options] = field(default_factory=dict)
 
@@ -115,23 +118,28 @@ class EffectTable:
         far = self._apart(rows, tried[telling])
         return np.asarray(drop * _median_of_nearest(ratios, far, DROP_CORRECTION_RANGE))
 
-    def _apart(self, rows: Options, others: Options) -> Vector:
+    def _apart(self, rows: Options, others: Options) -> NDArray[np.float32]:
         """How differently two plans drop: d^p of what only one of them does, [n, others]."""
-        mine, theirs = self.powers[self._places, rows], self.powers[self._places, others]
-        apart = np.zeros((len(rows), len(others)))
+        mine, theirs = (self.powers[self._places, some].astype(np.float32) for some in (rows, others))
+        apart = np.zeros((len(rows), len(others)), dtype=np.float32)
+        step = np.empty_like(apart)
         for place in range(rows.shape[1]):
-            apart += np.abs(mine[:, place, None] - theirs[None, :, place])
+            np.subtract(mine[:, place, None], theirs[None, :, place], out=step)
+            apart += np.abs(step, out=step)
         return apart
 
     def row_of(self, trial: Trial) -> Options | None:
         """The row of a trial's plan; None where it is no plan of the space."""
-        shape = shape_of(trial.plan)
-        if shape not in self._rows:
+        known = self._rows.get(id(trial.plan))
+        if known is None or known[0] is not trial.plan:
+            if len(self._rows) > MOST_ROWS:
+                self._rows.clear()
             try:
-                self._rows[shape] = self.codec.encode(trial.plan)
+                known = trial.plan, self.codec.encode(trial.plan)
             except BadInputError:
-                self._rows[shape] = None
-        return self._rows[shape]
+                known = trial.plan, None
+            self._rows[id(trial.plan)] = known
+        return known[1]
 
     def neighbours(self, rows: Options) -> Options:
         """All rows one allowed change away from those of [n, positions], in normal form, each once."""
@@ -144,7 +152,8 @@ class EffectTable:
         # What is inside a block leaves with it.
         moved = np.where((self.codec.inside >= 0) & (moved[:, self.codec.inside] > 0), 0, moved)
         linked = legal & self._is_linked[places]
-        moved[linked] = [self._fitted(row) for row in moved[linked]] if linked.any() else moved[linked]
+        if linked.any():
+            moved[linked] = self._fitted(moved[linked])
         return distinct(moved[legal])
 
     def _own(self, target: str) -> Vector:
@@ -158,13 +167,15 @@ class EffectTable:
                     own[place, option] = self._model.own((name, ratio), target)
         return np.maximum(own, 0.0) if target == "" else own
 
-    def _fitted(self, row: Options) -> Options:
-        """The row with linked widths that fit each other."""
-        binding = np.where(self._is_linked | self._is_block, row, 0)
-        key = binding.tobytes()
-        if key not in self._mended:
-            self._mended[key] = self.codec.encode(self.codec.decode(binding))
-        return np.where(self._is_linked, self._mended[key], row)
+    def _fitted(self, rows: Options) -> Options:
+        """The rows [n, positions] with linked widths that fit each other."""
+        # Only linked widths, and what blocks they may leave with, have a say.
+        binding, which = _unique(np.where(self._is_linked | self._is_block, rows, 0).astype(np.int16))
+        for row in binding:
+            if row.tobytes() not in self._mended:
+                self._mended[row.tobytes()] = self.codec.encode(self.codec.decode(row))
+        mended = np.stack([self._mended[row.tobytes()] for row in binding])
+        return np.where(self._is_linked, mended[which], rows)
 
     def _outside(self, rows: Options) -> Vector:
         """The share of each unit's MACs that is not in removed blocks, [n, units]."""
@@ -181,7 +192,8 @@ class EffectTable:
         if not telling.any():
             return np.ones(len(saved))
         ratios = (base - np.array([ms for _, ms in known])[telling]) / seen[telling].sum(axis=1)
-        far = np.hypot(*(saved[:, None, :] - seen[None, telling, :]).transpose(2, 0, 1))
+        apart = saved[:, None, :] - seen[None, telling, :]
+        far: Vector = apart[..., 0] ** 2 + apart[..., 1] ** 2
         return _median_of_nearest(ratios, far, CORRECTION_RANGE)
 
     def told(self, history: Sequence[Trial]) -> list[tuple[Trial, Options, float]]:
@@ -264,20 +276,30 @@ class EffectTable:
         return np.asarray(macs / np.maximum(1.0, macs.sum(axis=0)))
 
 
-def _median_of_nearest(ratios: Vector, far: Vector, limits: tuple[float, float]) -> Vector:
+def _median_of_nearest(ratios: Vector, far: NDArray[np.floating], limits: tuple[float, float]) -> Vector:
     """For each row of distances [n, tried] the median of the nearest ratios [tried], within limits; [n]."""
-    kept = min(NEIGHBOURS, far.shape[1])
-    nearest = np.argsort(far, axis=1, kind="stable")[:, :kept]
-    return np.asarray(np.clip(np.median(ratios[nearest], axis=1), *limits))
+    nearest = []
+    lines = np.arange(len(far))
+    for _ in range(min(NEIGHBOURS, far.shape[1])):
+        # Of equally near ones the first.
+        nearest.append(far.argmin(axis=1))
+        far[lines, nearest[-1]] = np.inf
+    return np.asarray(np.clip(np.median(ratios[np.stack(nearest, axis=1)], axis=1), *limits))
 
 
 def distinct(rows: Options) -> Options:
     """Each of the rows [n, positions] once."""
+    return _unique(rows)[0]
+
+
+def _unique(rows: Options) -> tuple[Options, NDArray[np.int64]]:
+    """Each of the rows [n, positions] once, and which of them each row is, [n]."""
     whole = np.ascontiguousarray(rows, dtype=np.int16)
     if whole.size == 0:
-        return whole
+        return whole, np.zeros(len(whole), dtype=np.int64)
     words = whole.view(np.dtype((np.void, whole.dtype.itemsize * whole.shape[1]))).ravel()
-    return whole[np.unique(words, return_index=True)[1]]
+    _, first, which = np.unique(words, return_index=True, return_inverse=True)
+    return whole[first], which
 
 
 def effect_table(context: PolicyContext) -> EffectTable:
