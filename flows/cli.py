@@ -48,7 +48,11 @@ def compress(
     max_peak_memory_bytes: Annotated[int | None, typer.Option(help="Most memory while running.")] = None,
     max_artifact_bytes: Annotated[int | None, typer.Option(help="Largest file.")] = None,
     policy: Annotated[
-        str | None, typer.Option(help="greedy, tpe, random or uniform. Default: greedy.")
+        str | None,
+        typer.Option(
+            help="meta, rl2, maml, fomaml, reptile, anil, recurrent, reinforce, nsga2, tpe, random, uniform, "
+            "greedy, knapsack, or the file of a trained one. Default: meta."
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Plans to build and measure. Default: 12.")] = None,
     recovery_epochs: Annotated[float | None, typer.Option(help="Epochs of fine-tuning. Default: 8.")] = None,
@@ -255,6 +259,33 @@ def policy_explain(
         from flows.explain import explain_run
 
         return explain_run(run_folder, as_json=json)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
+@policy_app.command("evaluate")
+def policy_evaluate(
+    policy: Annotated[
+        str, typer.Argument(help="A file that meta-train wrote, or a policy's name: policies/x.safetensors.")
+    ],
+    tasks: Annotated[Path, typer.Option(help="List of held-out tasks (.toml).")],
+    beside: Annotated[
+        list[str] | None, typer.Option(help="A policy to compare with; may be repeated.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How often every task is played.")] = 5,
+    trials: Annotated[int, typer.Option(help="Plans to try each time.")] = 50,
+    jobs: Annotated[int, typer.Option(help="Processes at work.")] = 1,
+    plot: Annotated[Path | None, typer.Option(help="Draw the mean curves to this file (.svg).")] = None,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    debug: Debug = False,
+) -> None:
+    """How fast a policy finds good plans on tasks it has never seen."""
+
+    def run() -> int:
+        from flows.policy_evaluate import COMPARED, EvaluateOrder, evaluate_policy
+
+        order = EvaluateOrder(policy, tasks, tuple(beside or COMPARED), seeds, trials, jobs, plot)
+        return evaluate_policy(order, as_json=json)
 
     raise typer.Exit(_guarded(run, debug))
 

@@ -146,7 +146,7 @@ def play(contest: Contest, jobs: int, progress: Progress) -> Standings:
     best = dict(_best_known(source, files[source]) for source in contest.sources)
     order = {name: place for place, name in enumerate(contest.policies)}
     curves.sort(key=lambda curve: (order[curve.policy], curve.task, curve.seed))
-    return Standings(tuple(curves), best)
+    return Standings(tuple(curves), best, contest.trials)
 
 
 def _file_of(contest: Contest, source: TaskSource) -> CurveFile:

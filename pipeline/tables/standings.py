@@ -18,10 +18,11 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Standings:
-    """All curves of a contest, and the best known area of each task by its name."""
+    """All curves of a contest, the best known area of each task by its name, and how many trials all had."""
 
     curves: tuple[Curve, ...]
     best: Mapping[str, float]
+    trials: int
 
     @cached_property
     def policies(self) -> tuple[str, ...]:
@@ -73,9 +74,7 @@ class Standings:
 
     def checkpoints(self) -> tuple[int, ...]:
         """Those numbers of trials that the contest reached, and its last."""
-        longest = max(len(curve.points) for curve in self.curves)
-        reached = [count for count in CHECKPOINTS if count <= longest]
-        return tuple(reached) or (longest,)
+        return tuple(sorted({*(count for count in CHECKPOINTS if count <= self.trials), self.trials}))
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: every seed's curve, and `mean_hypervolume` by policy and trials."""
@@ -90,6 +89,7 @@ class Standings:
                 policy: {str(count): [found.low, found.high] for count, found in self._intervals(policy)}
                 for policy in self.policies
             },
+            "trials": self.trials,
             "best_known_area": dict(self.best),
             "curves": [
                 {
