@@ -44,7 +44,7 @@ class Sweep:
         module = MODULES[request.runtime]
         answer = self._child(module).ask(Measure(request=request), Readings)
         if isinstance(answer, Failure):
-            if answer.kind not in (FailureKind.UNSUPPORTED, FailureKind.INVALID_MODEL):
+            if answer.kind not in (FailureKind.UNSUPPORTED, FailureKind.NOT_A_MODEL):
                 self._end(module)
             return answer
         return latency(answer.samples_ns, request.seed).p50_ms
