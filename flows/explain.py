@@ -58,7 +58,8 @@ def explained(
     """Why each target got its plan, from what the run's folder holds."""
     latest = {trial.number: trial for trial in trials}
     ordered: Sequence[Trial] = [latest[number] for number in sorted(latest)]
-    origins = {trial.origin for trial in ordered} & set(POLICIES)
+    chosen = {plan.plan_id for plan in plans.values()}
+    origins = {trial.origin for trial in ordered if trial.plan.plan_id in chosen} & set(POLICIES)
     explainer = Explainer(
         context=record.context(),
         probed=frozenset(probe.change for probe in record.probes),
