@@ -9,7 +9,7 @@ the features that its decision was made by.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -48,7 +48,7 @@ class Explainer:
         """
         trial = next((found for found in self.trials if found.plan.plan_id == plan.plan_id), None)
         view = _View(self.context, target, self.trials, self._table.codec.encode(plan))
-        attributions = self._attributions(trial)
+        attributions = self._attributions(trial, target)
         places = range(len(self._table.codec.positions))
         reasons = [self._reason(view, place, attributions) for place in places]
         reasons += [self._fixed(view, unit) for unit in self._fixed_units]
@@ -121,12 +121,14 @@ class Explainer:
             latency_share=view.share(unit),
         )
 
-    def _attributions(self, trial: Trial | None) -> Attributions:
+    def _attributions(self, trial: Trial | None, target: str) -> Attributions:
         policy = self.policies.get(trial.origin) if trial is not None else None
         if trial is None or not isinstance(policy, Explains):
             return {}
         before = [found for found in self.trials if found.number < trial.number]
-        return policy.attribute(self.context, before, trial.plan)
+        # Features differ by target: the policy is asked about this one.
+        only = tuple(one for one in self.context.targets if one.name == target)
+        return policy.attribute(replace(self.context, targets=only), before, trial.plan)
 
     def _missing(self, view: _View, trial: Trial | None, attributions: Attributions) -> list[str]:
         missing = []
