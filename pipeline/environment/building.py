@@ -45,7 +45,7 @@ class Building:
         self.place = np.full(lanes, -1)
         self.row = np.zeros((lanes, int(stack.length.max())), np.int16)
         self.goal, self.saved, self._weight = np.ones(lanes), np.zeros(lanes), np.zeros(lanes)
-        self._potential = np.zeros(lanes)
+        self._potential, self._rung = np.zeros(lanes), np.zeros(lanes, np.int64)
         self._elite = np.zeros_like(self.row), np.zeros((lanes, 3))
         self.start_(np.arange(lanes))
 
@@ -73,6 +73,8 @@ class Building:
         lanes = np.flatnonzero(aiming)
         if len(lanes):
             self.goal[lanes] = self.stack.goals[self.task[lanes], actions[lanes]]
+            needed = self._needed(lanes)[:, None]
+            self._rung[lanes] = self._rungs(self.task[lanes], np.zeros_like(lanes), needed)[:, 0]
             rows, told = self.memory.elite(self.goal[lanes], lanes)
             self._elite[0][lanes], self._elite[1][lanes] = rows, told
         lanes = np.flatnonzero(~aiming)
@@ -118,8 +120,8 @@ class Building:
         task, memory = self.task[lanes], self.memory
         goals = self.stack.goals[task]
         needed = (1.0 - goals) / memory.correction[lanes, None]
-        prices = self._prices(task, np.zeros_like(task), needed)
-        expected = np.exp(-(self.stack.ladder_weight_left[task[:, None], prices, 0] ** (1 / EXPONENT)))
+        rungs = self._rungs(task, np.zeros_like(task), needed)
+        expected = self.stack.ladder_gain[task[:, None], rungs]
         front = memory.front[lanes]
         growth = np.tril(np.maximum(0.0, expected[:, :, None] - front[:, None, :])).sum(2) / GOALS
         tried = np.abs(memory.ratio[lanes][:, None, :] - goals[:, :, None])
@@ -137,8 +139,10 @@ class Building:
         stack, count = self.stack, self.stack.options
         each = np.arange(len(lanes))
         left = self._needed(lanes) - self.saved[lanes]
-        price = self._prices(task, place, left[:, None])[:, 0]
-        advised = stack.ladder[task, price, place].astype(np.int64)
+        rung = self._rung[lanes]
+        short = stack.ladder_saving_left[task, rung, place] < left - ROUNDING
+        rung = np.where(short, self._rungs(task, place, left[:, None])[:, 0], rung)
+        advised = stack.ladder[task, rung, place].astype(np.int64)
         gone = self._gone(lanes)
         advised[gone] = 0
         saving, weight = stack.saving[task, place], stack.weight[task, place]
@@ -170,7 +174,7 @@ class Building:
         seen.mask[lanes, :count] = allowed
         seen.prior[lanes, :count] = ADVICE * (offset == 0)
         seen.features[lanes, :POSITION_FEATURES] = stack.position[task, place]
-        total = self._weight[lanes] + stack.ladder_weight_left[task, price, place]
+        total = self._weight[lanes] + stack.ladder_weight_left[task, rung, place]
         seen.features[lanes, POSITION_FEATURES:] = self._state(lanes, np.exp(-(total ** (1 / EXPONENT))))
 
     def _state(self, lanes: Lanes, expected: Vector) -> Floats:
@@ -231,7 +235,7 @@ class Building:
         gone: NDArray[np.bool_] = (home >= 0) & (self.row[lanes, np.maximum(home, 0)] != 0)
         return gone
 
-    def _prices(self, task: Lanes, place: Lanes, needed: Vector) -> Lanes:
+    def _rungs(self, task: Lanes, place: Lanes, needed: Vector) -> Lanes:
         """The lowest rung of the ladder that saves `needed` [n, k] from `place` on; [n, k]."""
         saved = self.stack.ladder_saving_left[task, :, place]
         enough = saved[:, None, :] >= needed[:, :, None] - ROUNDING

@@ -1,20 +1,16 @@
 """What is known of one task before anything is tried, as arrays: the sheet that episodes are played on.
 
-Damages and savings of options add up, as in `pipeline.policy.plan_value` before it has learned anything:
+Of single options the damage d (the share of the gain that is lost) and the saving s (of plain INT8's latency)
+come from `pipeline.policy.effect_table`, measured or else guessed. Over a plan they add up as
 
-    D = (Σ d_i^p)^(1/p),   gain = exp(−D),   latency / plain INT8's = 1 − Σ s_i
+    D = (Σ d_i^p)^(1/p),   gain ≈ exp(−D),   latency / plain INT8's ≈ 1 − Σ s_i
 
-so the plan that costs least for what it saves is found decision by decision for any price λ of time:
-
-    option of i = argmin d_i^p − λ s_i
-
-The answers to a row of prices are the ladder of rules of thumb: what the knapsack would take (Lagrangian
-relaxation; Fisher, Management Science 1981). Block and what is inside it are decided together.
+The ladder of rules of thumb is the knapsack's: for each of many savings the plan that costs least.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +18,25 @@ from numpy.typing import NDArray
 from device_bench.errors import BadInputError
 from pipeline.environment.links import LinkedWidths
 from pipeline.policy.base import PolicyContext
-from pipeline.policy.guessed_effects import guessed_effects
+from pipeline.policy.effect_model import STAGE_EXPONENT
+from pipeline.policy.effect_table import effect_table
+from pipeline.policy.knapsack_solver import best_rows
 from pipeline.policy.plan_features import NAMES, PlanFeatures
 from pipeline.tables.codec import Options, PlanCodec
 from pipeline.tables.trial_task import area
 
 Vector = NDArray[np.float64]
 
-# Damages of one plan add up to more than their sum; see `pipeline.policy.effect_model`.
-EXPONENT = 0.65
-LEAST_DAMAGE = 1e-3
 # Growth is measured in the area that the ladder is predicted to reach, but never in less than this.
 LEAST_AREA = 0.1
+LEAST_SPAN = 1e-9
 # Latency goals of a task: so many, evenly spaced between little saved and all that can be.
 GOALS = 12
 SLOWEST_GOAL = 0.96
 FASTEST_GOAL = 0.08
-PRICES = np.geomspace(1e-3, 1e2, 48)
+EXPONENT = STAGE_EXPONENT
+# Plans of the ladder, from the original to the fastest.
+RUNGS = 48
 # Sensitivities are told at these keep ratios, of units; a block is told at 0.
 TOLD_KEEPS = (0.75, 0.5, 0.25)
 # Of the features of options those that are the same for all options of a position.
@@ -57,7 +55,7 @@ class TaskSheet:
     `position` float32 [P, features], `option` float32 [P, A, features], `mask` bool [P, A]; `damage` and
     `saving` [P, A] of single options, 0 where there is none. `most` [P]: what a position can add to the
     saving at most, for a block beyond what its units can; `most_inside` [P]: what leaves with a block.
-    `ladder` int16 [prices, P], its effective savings [prices, P], its damages ** EXPONENT [prices, P].
+    `ladder` int16 [RUNGS, P] by rising saving; `ladder_gain` [RUNGS]: what its plans are predicted to keep.
     `goals` [GOALS]: latency over plain INT8's, descending. `limit`: the budget's, in the same unit, or inf.
     `unit`: the area that the ladder is predicted to reach; growth is measured in it.
     """
@@ -74,8 +72,7 @@ class TaskSheet:
     most: Vector
     most_inside: Vector
     ladder: Options
-    ladder_saving: Vector
-    ladder_damage: Vector
+    ladder_gain: Vector
     goals: Vector
     limit: float
     unit: float
@@ -93,18 +90,22 @@ class TaskSheet:
                 "give a model with at least one hidden layer, or a smaller width step"
             )
         features = PlanFeatures.of(context, target, context.chance, codec)
-        mask = np.isfinite(codec.keeps)
-        damage = np.where(mask, _damages(context, target, codec, features), 0.0)
-        saving = np.where(mask, features.saving, 0.0).astype(np.float64)
-        most_own = np.where(mask, saving, 0.0).max(1)
+        table = effect_table(context)
+        mask, base = np.isfinite(codec.keeps), context.base_latency_ms[target]
+        span = max(context.drop(context.chance), LEAST_SPAN)
+        damage = np.where(mask, table.drops / span, 0.0)
+        saving = np.where(mask, table.savings(target) / base, 0.0)
+        most_own = saving.max(1)
         most_inside = np.zeros(len(mask))
         for place, home in enumerate(codec.inside):
             if home >= 0:
                 most_inside[home] += most_own[place]
         blocks = np.array([position.is_block for position in codec.positions])
         most = np.where(blocks, np.maximum(most_own - most_inside, 0.0), most_own)
-        ladder, ladder_saving, ladder_damage = _ladder(codec, damage, saving)
-        fastest = max(FASTEST_GOAL, 1.0 - float(most.sum()))
+        ladder = _ladder(best_rows(context, target), saving)
+        saved = saving[np.arange(len(mask)), ladder].sum(1)
+        ladder_gain = np.maximum(0.0, 1.0 - table.drop(ladder) / span)
+        fastest = max(FASTEST_GOAL, 1.0 - float(saved[-1]))
         return cls(
             context=context,
             target=target,
@@ -118,11 +119,10 @@ class TaskSheet:
             most=most,
             most_inside=most_inside,
             ladder=ladder,
-            ladder_saving=ladder_saving,
-            ladder_damage=ladder_damage,
+            ladder_gain=ladder_gain,
             goals=np.linspace(SLOWEST_GOAL, min(fastest, SLOWEST_GOAL - 0.01), GOALS),
             limit=_limit(context, target),
-            unit=_predicted_area(ladder_saving.sum(1), ladder_damage.sum(1)),
+            unit=_predicted_area(saved, ladder_gain),
         )
 
     def ratio(self, latency_ms: Vector) -> Vector:
@@ -135,38 +135,18 @@ class TaskSheet:
         return float(self.saving[np.arange(len(row)), np.asarray(row, dtype=np.int64)].sum())
 
 
-def _damages(context: PolicyContext, target: str, codec: PlanCodec, features: PlanFeatures) -> Vector:
-    """Of single options, [positions, options]; guessed where they were not probed."""
-    known = np.isfinite(features.damage)
-    if known[np.isfinite(codec.keeps)].all():
-        return features.damage.astype(np.float64)
-    guessed = replace(context, effects=guessed_effects(context))
-    stand_in = PlanFeatures.of(guessed, target, context.chance, codec).damage
-    return np.where(known, features.damage, np.nan_to_num(stand_in)).astype(np.float64)
+def _ladder(rows: Options, saving: Vector) -> Options:
+    """`RUNGS` of the rows by rising saving, the original first; the last stands in for what is missing."""
+    places = np.arange(saving.shape[0])
+    rows = rows[np.argsort(saving[places, rows].sum(1), kind="stable")]
+    rows = np.concatenate([np.zeros((1, len(places)), np.int16), rows])
+    if len(rows) > RUNGS:
+        rows = rows[np.linspace(0, len(rows) - 1, RUNGS).round().astype(int)]
+    return np.concatenate([rows, np.repeat(rows[-1:], RUNGS - len(rows), axis=0)]).astype(np.int16)
 
 
-def _ladder(codec: PlanCodec, damage: Vector, saving: Vector) -> tuple[Options, Vector, Vector]:
-    """The best options at each price, what they save and what they cost, each [prices, positions]."""
-    missing = ~np.isfinite(codec.keeps)
-    weight = np.maximum(damage, LEAST_DAMAGE) ** EXPONENT
-    weight[:, 0] = 0.0
-    scores = weight - PRICES[:, None, None] * saving
-    scores[:, missing] = np.inf
-    chosen = scores.argmin(2)
-    places = np.arange(len(codec.positions))
-    best = scores.min(2)
-    for place, position in enumerate(codec.positions):
-        if position.is_block:
-            units = codec.inside == place
-            gone = scores[:, place, 1] < best[:, units].sum(1)
-            chosen[:, place] = gone
-            chosen[np.ix_(gone, units)] = 0
-    return chosen.astype(np.int16), saving[places, chosen], weight[places, chosen]
-
-
-def _predicted_area(saved: Vector, weight: Vector) -> float:
-    gains = np.exp(-(weight ** (1 / EXPONENT)))
-    return max(LEAST_AREA, area([(1.0 - float(s), float(g)) for s, g in zip(saved, gains, strict=True)]))
+def _predicted_area(saved: Vector, gain: Vector) -> float:
+    return max(LEAST_AREA, area([(1.0 - float(s), float(g)) for s, g in zip(saved, gain, strict=True)]))
 
 
 def _position_features(

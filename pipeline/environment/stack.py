@@ -16,7 +16,7 @@ Vector = NDArray[np.float64]
 class SheetStack:
     """Arrays [tasks, positions, …] padded to the longest task; see `TaskSheet` for what they are.
 
-    `weight`: damage ** EXPONENT. `ladder_saving_left`, `ladder_weight_left` [tasks, prices, positions + 1]:
+    `weight`: damage ** EXPONENT. `ladder_saving_left`, `ladder_weight_left` [tasks, RUNGS, positions + 1]:
     sums over a position and all after it.
     """
 
@@ -63,12 +63,23 @@ class SheetStack:
         return np.stack([self._padded(sheet.ladder.T).T for sheet in self.sheets])
 
     @cached_property
+    def ladder_gain(self) -> Vector:
+        return np.stack([sheet.ladder_gain for sheet in self.sheets])
+
+    @cached_property
     def ladder_saving_left(self) -> Vector:
-        return np.stack([_left(self._padded(sheet.ladder_saving.T).T) for sheet in self.sheets])
+        return self._left(self.saving)
 
     @cached_property
     def ladder_weight_left(self) -> Vector:
-        return np.stack([_left(self._padded(sheet.ladder_damage.T).T) for sheet in self.sheets])
+        return self._left(self.weight)
+
+    def _left(self, values: Vector) -> Vector:
+        """Sums of the ladder's options over each position and all after it, with a last column of 0."""
+        tasks, places = np.arange(len(values))[:, None, None], np.arange(values.shape[1])
+        taken = values[tasks, places, self.ladder]
+        sums = np.cumsum(taken[..., ::-1], axis=2)[..., ::-1]
+        return np.concatenate([sums, np.zeros((*sums.shape[:2], 1))], axis=2)
 
     @property
     def options(self) -> int:
@@ -81,9 +92,3 @@ class SheetStack:
             more.append((0, self.options - array.shape[1]))
         more += [(0, 0)] * (array.ndim - len(more))
         return np.pad(array, more, constant_values=fill)
-
-
-def _left(values: Vector) -> Vector:
-    """Sums over each column and all after it, with a last column of 0."""
-    sums = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
-    return np.concatenate([sums, np.zeros((len(values), 1))], axis=1)

@@ -67,7 +67,8 @@ def save_policy(path: Path, policy: PolicyFile) -> None:
         text = json.dumps(header, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BadInputError(f"settings of a policy must be JSON values: {error}") from error
-    tensors = {name: np.ascontiguousarray(policy.tensors[name]) for name in sorted(policy.tensors)}
+    # `numpy.ascontiguousarray` would make vectors of single numbers.
+    tensors = {name: np.array(policy.tensors[name], order="C") for name in sorted(policy.tensors)}
     write_whole(path, save(tensors, {METADATA_KEY: text}))
 
 

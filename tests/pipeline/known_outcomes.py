@@ -37,12 +37,22 @@ class KnownOutcomes:
         return PlanCodec(self.context.space)
 
     def accuracy(self, rows: Options) -> np.ndarray:
-        found = np.array([accuracy_of(self.known.graph, self.codec.decode(row)) for row in rows])
+        found = np.array([self._outcome(row)[0] for row in rows])
         return found if self.broken is None else np.where(rows[:, self.broken] > 0, np.nan, found)
 
     def latency_ms(self, rows: Options) -> np.ndarray:
-        graph, target = self.known.graph, self.known.target
-        return np.array([latency_of(graph, self.codec.decode(row), target) for row in rows])
+        return np.array([self._outcome(row)[1] for row in rows])
+
+    def _outcome(self, row: Options) -> tuple[float, float]:
+        key = row.tobytes()
+        if key not in self._found:
+            graph, plan = self.known.graph, self.codec.decode(row)
+            self._found[key] = accuracy_of(graph, plan), latency_of(graph, plan, self.known.target)
+        return self._found[key]
+
+    @cached_property
+    def _found(self) -> dict[bytes, tuple[float, float]]:
+        return {}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pipeline.policy.policy_file import (
 
 @pytest.fixture
 def policy() -> PolicyFile:
-    tensors = {"b": np.arange(3, dtype=np.float32), "a": np.ones((2, 2), np.float32)}
+    tensors = {"b": np.arange(3, dtype=np.float32), "a": np.ones((2, 2), np.float32), "c": np.float32(4)}
     return PolicyFile("rl2", {"hidden": 4, "features": ["kept", "depth"]}, tensors)
 
 
@@ -34,6 +34,7 @@ def test_comes_back_as_it_was(policy: PolicyFile, tmp_path: Path) -> None:
     assert (found.learner, found.settings) == (policy.learner, policy.settings)
     assert set(found.tensors) == set(policy.tensors)
     assert all(np.array_equal(found.tensors[name], policy.tensors[name]) for name in policy.tensors)
+    assert {name: np.shape(t) for name, t in found.tensors.items()} == {"a": (2, 2), "b": (3,), "c": ()}
 
 
 def test_equal_policies_make_equal_bytes(policy: PolicyFile, tmp_path: Path) -> None:
