@@ -140,6 +140,11 @@ class WorkbenchTask:
                 self._log.append(known)
         return known.model_copy(update={"number": number, "origin": origin, "plan": plan})
 
+    @property
+    def tried(self) -> tuple[Trial, ...]:
+        """Everything that was tried here, now or before, single changes included."""
+        return tuple(self._known.values())
+
     @cached_property
     def _log(self) -> TrialLog:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -153,6 +153,43 @@ def personalize(
     raise typer.Exit(_guarded(start, debug))
 
 
+@app.command("meta-train")
+def meta_train(
+    tasks: Annotated[Path, typer.Argument(help="List of tasks to train on (.toml).")],
+    policy: Annotated[
+        str, typer.Option(help="What to train: rl2, recurrent, maml, fomaml, reptile or anil.")
+    ],
+    out: Annotated[Path, typer.Option(help="The policy file to write, or its folder.")] = Path("policies"),
+    held_out: Annotated[
+        Path | None, typer.Option(help="List of tasks to judge by. Default: heldout.toml beside TASKS.")
+    ] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates to train. Default: the learner's own.")] = None,
+    experience: Annotated[
+        bool, typer.Option("--experience", help="Train on the trials of all your runs, too.")
+    ] = False,
+    store: Annotated[
+        str | None, typer.Option(help="Another experience store to train on: a SQLite file or a URL.")
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets.", envvar="EDGELOOP_DATA")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Fixes everything random.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Train a policy over recorded tasks, and judge it on tasks it has never seen."""
+
+    def run() -> int:
+        from flows.meta_train_start import MetaTrainRequest
+        from flows.meta_train_start import meta_train as start
+
+        wanted = store if store is not None else "" if experience else None
+        request = MetaTrainRequest(tasks, policy, out, held_out, seed, updates, data_root, wanted)
+        return start(request, as_json=json)
+
+    raise typer.Exit(_guarded(run, debug))
+
+
 @app.command()
 def models() -> None:
     """The models of the zoo."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -53,7 +54,7 @@ def _table(standings: Standings, title: str, tasks: Sequence[str]) -> Table:
         column.justify = "right"
     for policy in standings.policies:
         cells = [_cell(standings.mean(policy, count, tasks)) for count in checkpoints]
-        table.add_row(policy, *cells)
+        table.add_row("/".join(Path(policy).parts[-2:]), *cells)
     return table
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from device_bench.errors import BadInputError
 from pipeline.policy import load_policy
-from pipeline.tables.curve import Curve, Point, best_known_area, curve_of, run_policy, table_points
+from pipeline.tables.curve import Curve, Point, best_known_area, curve_of, known_points, run_policy
 from pipeline.tables.curve_file import CurveFile, CurveRecord, maker_of
 from pipeline.tables.standings import Standings
 from pipeline.tables.table_task import TableTask
@@ -156,7 +156,7 @@ def _file_of(contest: Contest, source: TaskSource) -> CurveFile:
 def _best_known(source: TaskSource, file: CurveFile) -> tuple[str, float]:
     points: list[Point | None] = [found for record in file.read() for found in record.points]
     task = _loaded(source)
-    return task.name, best_known_area([*points, *table_points(task)])
+    return task.name, best_known_area([*points, *known_points(task)])
 
 
 def _played(games: Sequence[_Game], jobs: int) -> Iterator[tuple[_Game, Curve]]:

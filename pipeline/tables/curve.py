@@ -69,6 +69,16 @@ class RecordedTask(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepingTask(Protocol):
+    """A task that keeps what was tried on it, such as a `WorkbenchTask`."""
+
+    @property
+    def tried(self) -> Sequence[Trial]:
+        """Everything that was ever tried, single changes included."""
+        ...
+
+
 def run_policy(
     policy: Policy, task: TrialTask, trials: int, seed: int, after: AfterTrial | None = None
 ) -> tuple[Trial, ...]:
@@ -101,12 +111,14 @@ def curve_of(task: TrialTask, policy: str, seed: int, trials: Iterable[Trial]) -
     return Curve(policy, task.name, seed, tuple(_finite(point(task, trial)) for trial in trials))
 
 
-def table_points(task: TrialTask) -> list[Point]:
-    """Where the plans of a recorded task's table lie, as the task itself answers for them.
+def known_points(task: TrialTask) -> list[Point | None]:
+    """Where plans lie that a task knows of itself: those of its table, or those it was asked for before.
 
-    The recorded figures would not do: luck in measuring would make a front that no policy can reach. A task
-    without a table has none.
+    Plans of a table are answered for by the task as any others are. The recorded figures would not do: luck
+    in measuring would make a front that no policy can reach.
     """
+    if isinstance(task, KeepingTask):
+        return [_finite(point(task, trial)) for trial in task.tried]
     if not isinstance(task, RecordedTask):
         return []
     rows = task.table.options

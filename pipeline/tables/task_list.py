@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from device_bench.errors import BadInputError
 from device_bench.protocol import Record
 from pipeline.tables.contest import TableSource
+from pipeline.tables.from_experience import HeldBack
 from pipeline.tables.order import TableOrder
 from pipeline.tables.table_task import TableTask
 from pipeline.tables.task_table import TaskTable
@@ -100,6 +101,16 @@ def missing(tasks: TaskList) -> list[TableOrder]:
     """What is still to be recorded."""
     orders = [entry.order for entry in tasks.task]
     return [order for order in orders if not (Path(tasks.tables) / order.file_name).exists()]
+
+
+def held_back(held_out: TaskList, trained: TaskList) -> HeldBack:
+    """Models, data sets and settings that stand in the held-out list and are trained on nowhere."""
+    return HeldBack(
+        frozenset(one.model for one in held_out.task) - {one.model for one in trained.task},
+        frozenset(one.data for one in held_out.task) - {one.data for one in trained.task},
+        frozenset(name for one in held_out.task for name in one.settings)
+        - {name for one in trained.task for name in one.settings},
+    )
 
 
 def table_sources(tasks: TaskList, *, probed: bool = True) -> tuple[TableSource, ...]:
