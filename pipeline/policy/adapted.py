@@ -107,7 +107,7 @@ class AdaptedPolicy:
     @cached_property
     def _kernels(self) -> tuple[ResidualKernel, ResidualKernel]:
         gain, latency = self._trained.setting("kernels")
-        return _kernel(gain), _kernel(latency)
+        return ResidualKernel(tuple(gain)), ResidualKernel(tuple(latency))
 
 
 class MamlPolicy(AdaptedPolicy):
@@ -162,11 +162,6 @@ class MetaPolicy:
         """What the best policy decides by; empty where it cannot tell."""
         told = getattr(self._best, "attribute", None)
         return {} if told is None else cast("Mapping[str, Mapping[str, float]]", told(context, history, plan))
-
-
-def _kernel(logs: Sequence[float]) -> ResidualKernel:
-    first, second, third, noise = (float(value) for value in logs)
-    return ResidualKernel((first, second, third, noise))
 
 
 def _waiting(plan: CompressionPlan, number: int, origin: str) -> Trial:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from device_bench.protocol import RuntimeName
 from pipeline.graph import Layer, Unit
 from pipeline.policy.base import Change, PolicyContext
+from pipeline.policy.effect_table import EffectTable, effect_table
 from pipeline.tables.codec import Options, PlanCodec, Position
 
 Table = NDArray[np.float32]
@@ -59,10 +60,14 @@ class PlanFeatures:
 
     `options`: float32 [positions, options, features]. `damage`: −ln of what is left of the gain when only
     this option is taken, NaN where it was not probed. `saving`: the share of latency it saves alone, measured
-    or else guessed from shares. Both float32 [positions, options].
+    or else guessed from shares. Both float32 [positions, options]. `effects` adds single effects up, which is
+    where the network starts from; `span` is what the original knows above chance, in points.
     """
 
     codec: PlanCodec
+    effects: EffectTable
+    target: str
+    span: float
     options: Table
     damage: Table
     saving: Table
@@ -102,7 +107,15 @@ class PlanFeatures:
         )
         globals_ = np.broadcast_to(_globals(context, target, codec), (*shape, 4))
         options = np.concatenate([rows, measured, globals_], axis=-1).astype(np.float32)
-        return cls(codec, options, damage.astype(np.float32), saving)
+        return cls(codec, effect_table(context), target, span, options, damage.astype(np.float32), saving)
+
+    def summed(self, rows: Options) -> tuple[Table, Table]:
+        """T and ln r of rows [n, positions] by single effects added up, float32 [n] each."""
+        alive = np.where(self.active(rows), rows, 0).astype(np.int16)
+        lost = np.clip(self.effects.drop(alive) / self.span, 0.0, MOST_DAMAGE)
+        base = self.effects.context.base_latency_ms[self.target]
+        ratio = self.effects.latency_ms(alive, self.target, ()) / base
+        return (-np.log1p(-lost)).astype(np.float32), np.log(ratio).astype(np.float32)
 
     def active(self, rows: Options) -> NDArray[np.bool_]:
         """Which positions of rows [n, positions] change something: not what is inside a removed block."""

@@ -1,16 +1,18 @@
 """The plan-value network: what a whole plan is worth, from features of what it changes.
 
-With a_i the damage of change i alone, s_i the share of latency it saves alone, φ a network shared by all
-positions and ρ one on their pooled embeddings:
+With a_i the damage of change i alone, A the damage of all of them by `pipeline.policy.effect_table`, R the
+logarithm of the latency ratio by the same, φ a network shared by all positions and ρ one on their pooled
+embeddings:
 
-    a_i  = exp(φ₀(x_i)) where change i was not probed, else measured;  then times exp(φ₁(x_i))
-    T    = (Σ a_i^p)^(1/p) · exp(ρ₁),            gain = exp(−T)
-    ln r = λ ln(1 − Σ s_i') + (1 − λ) Σ ln(1 − s_i') + ρ₂,   s_i' = s_i exp(φ₂(x_i))
+    a_i  = exp(φ₀(x_i)) where change i was not probed, else measured
+    a'_i = a_i · exp(φ₁(x_i)),   S(a) = (Σ a_i^p)^(1/p)
+    T    = A · S(a') / S(a) · exp(ρ₁)     where changes were probed, else  S(a') · exp(ρ₁);   gain = exp(−T)
+    ln r = R + ρ₂
 
-gain: what is left of what the original knows above chance. r: latency over plain INT8's. φ₁, φ₂ and ρ start
-at zero, so an untrained network adds up single effects as `pipeline.policy.effect_model` does; sums over a
-set of embeddings are those of Zaheer et al., "Deep Sets", NeurIPS 2017. Parameters are a plain dictionary of
-tensors, as gradient-based meta-learners want them.
+gain: what is left of what the original knows above chance. r: latency over plain INT8's. φ₁ and ρ start at
+zero, so an untrained network adds up single effects as the knapsack does, and training starts from there.
+Sums over a set of embeddings are those of Zaheer et al., "Deep Sets", NeurIPS 2017. Parameters are a plain
+dictionary of tensors, as gradient-based meta-learners want them.
 """
 
 from __future__ import annotations
@@ -26,14 +28,13 @@ from pipeline.policy.plan_features import NAMES, PlanFeatures
 from pipeline.tables.codec import Options
 
 HIDDEN, EMBEDDED, POOLED = 32, 12, 16
-HEADS = 3
+HEADS = 2
 # Corrections stay within these factors: exp(±REACH).
 REACH = 1.5
 LEAST_DAMAGE = 1e-3
-LEAST_LEFT = 0.03
 # Errors that weigh 1: of the gain, and of the logarithm of the latency ratio.
 GAIN_SCALE, LATENCY_SCALE = 0.05, 0.1
-HEAD_NAMES = ("pool1.weight", "pool1.bias", "pool2.weight", "pool2.bias", "exponent", "mixture")
+HEAD_NAMES = ("pool1.weight", "pool1.bias", "pool2.weight", "pool2.bias", "exponent")
 
 Parameters = dict[str, Tensor]
 
@@ -41,14 +42,16 @@ Parameters = dict[str, Tensor]
 class PlanBatch(NamedTuple):
     """Plans of one task on one target, and what came of them where it is known.
 
-    `x` float32 [n, positions, features]; `active` [n, positions]; `damage` (NaN where not probed) and
-    `saving` [n, positions]; `gain` and `log_ratio` [n], NaN where not known.
+    `x` float32 [n, positions, features]; `active` [n, positions]; `damage` [n, positions], NaN where not
+    probed; `summed` and `summed_log_ratio` [n], T and ln r by single effects added up; `gain` and `log_ratio`
+    [n], NaN where not known.
     """
 
     x: Tensor
     active: Tensor
     damage: Tensor
-    saving: Tensor
+    summed: Tensor
+    summed_log_ratio: Tensor
     gain: Tensor
     log_ratio: Tensor
 
@@ -69,11 +72,13 @@ class PlanBatch(NamedTuple):
         index = np.asarray(rows, dtype=np.int64)
         places = np.arange(index.shape[1])
         unknown = np.full(len(index), np.nan)
+        summed, summed_log_ratio = features.summed(rows)
         return cls(
             torch.from_numpy(features.options[places, index]),
             torch.from_numpy(features.active(rows)),
             torch.from_numpy(features.damage[places, index]),
-            torch.from_numpy(features.saving[places, index]),
+            torch.from_numpy(summed),
+            torch.from_numpy(summed_log_ratio),
             torch.from_numpy(np.asarray(unknown if gain is None else gain, np.float32)),
             torch.from_numpy(np.asarray(unknown if log_ratio is None else log_ratio, np.float32)),
         )
@@ -81,13 +86,6 @@ class PlanBatch(NamedTuple):
     def take(self, index: Tensor) -> PlanBatch:
         """The plans at `index`."""
         return PlanBatch(*(column[index] for column in self))
-
-    def unprobed(self) -> PlanBatch:
-        """The same plans, had no single change been probed: damage unknown, its flag and figure 0."""
-        hidden = self.x.clone()
-        for name in ("probed", "damage alone"):
-            hidden[..., NAMES.index(name)] = 0.0
-        return self._replace(x=hidden, damage=torch.full_like(self.damage, torch.nan))
 
 
 def fresh_parameters(seed: int) -> Parameters:
@@ -105,13 +103,12 @@ def fresh_parameters(seed: int) -> Parameters:
         "embedding.weight": drawn(EMBEDDED, HIDDEN),
         "embedding.bias": torch.zeros(EMBEDDED),
         "heads.weight": torch.zeros(HEADS, HIDDEN),
-        "heads.bias": torch.tensor([-2.0, 0.0, 0.0]),
+        "heads.bias": torch.tensor([-2.0, 0.0]),
         "pool1.weight": drawn(POOLED, EMBEDDED + 4),
         "pool1.bias": torch.zeros(POOLED),
         "pool2.weight": torch.zeros(2, POOLED),
         "pool2.bias": torch.zeros(2),
         "exponent": torch.tensor(0.0),
-        "mixture": torch.tensor(0.0),
     }
 
 
@@ -132,30 +129,37 @@ def predict_parts(parameters: Parameters, batch: PlanBatch) -> tuple[Tensor, Ten
 
     probed = torch.isfinite(batch.damage)
     measured = torch.log(torch.nan_to_num(batch.damage) + LEAST_DAMAGE)
-    log_damage = torch.where(probed, measured, heads[..., 0]) + _bounded(heads[..., 1])
+    single = torch.where(probed, measured, heads[..., 0])
+    log_damage = single + _bounded(heads[..., 1])
     exponent = 0.4 + 0.8 * torch.sigmoid(p["exponent"])
     powers = torch.exp(exponent * log_damage) * active
     whole = powers.sum(1)
-
-    saving = (batch.saving * torch.exp(_bounded(heads[..., 2]))).clamp(-0.3, 1 - LEAST_LEFT) * active
-    added = torch.log((1 - saving.sum(1)).clamp_min(LEAST_LEFT))
-    multiplied = torch.log1p(-saving).sum(1)
-    mixture = torch.sigmoid(p["mixture"])
+    added = (whole + 1e-6) ** (1 / exponent)
+    uncorrected = ((torch.exp(exponent * single) * active).sum(1) + 1e-6) ** (1 / exponent)
+    # What was measured is added up better elsewhere; here only what the corrections change of it.
+    told = (probed & batch.active).any(1)
+    start = torch.where(told, batch.summed + LEAST_DAMAGE, uncorrected)
 
     weights = powers / (whole[:, None] + 1e-6)
     pooled = torch.cat(
         [
             (embedded * weights[..., None]).sum(1),
             torch.stack(
-                [active.mean(1), torch.log(whole + LEAST_DAMAGE) / 4, added, (weights**2).sum(1)], dim=1
+                [
+                    active.mean(1),
+                    torch.log(start + LEAST_DAMAGE) / 4,
+                    batch.summed_log_ratio,
+                    (weights**2).sum(1),
+                ],
+                dim=1,
             ),
         ],
         dim=1,
     )
     corrections = relu(pooled @ p["pool1.weight"].T + p["pool1.bias"]) @ p["pool2.weight"].T + p["pool2.bias"]
-    total = (whole + 1e-6) ** (1 / exponent) * torch.exp(_bounded(corrections[:, 0]))
-    some = (active.sum(1) > 0).float()
-    log_ratio = mixture * added + (1 - mixture) * multiplied + 0.5 * torch.tanh(corrections[:, 1]) * some
+    total = start * (added / uncorrected) * torch.exp(_bounded(corrections[:, 0]))
+    some = batch.active.any(1).float()
+    log_ratio = batch.summed_log_ratio + 0.5 * torch.tanh(corrections[:, 1]) * some
     return total * some, log_ratio, torch.exp(log_damage) * active
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Novelty, PolicyContext
+from pipeline.policy.knapsack_solver import best_rows
 from pipeline.policy.plan_features import PlanFeatures
 from pipeline.policy.plan_search import Outlook, PlanSearch, Wanted
 from pipeline.policy.plan_value import Parameters, PlanBatch, predict_parts
@@ -54,7 +55,9 @@ class Planner:
         support = PlanBatch.of(features, tried.rows, tried.gains, np.log(tried.costs))
         outcomes = Forecast.of(self.adapt(support), self.kernels, features, tried.rows, support)
         search = PlanSearch(codec, outcomes.outlook, self.context.seed + len(history))
-        candidates = search.candidates(tried.rows)
+        # The knapsack's plans are where the search sets out from, beside what was tried.
+        known = np.concatenate([tried.rows, best_rows(self.context, self.target)])
+        candidates = search.candidates(known)
         front = list(zip(tried.costs.tolist(), tried.gains.tolist(), strict=True))
         novelty = Novelty(history)
         plans: list[CompressionPlan] = []

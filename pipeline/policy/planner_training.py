@@ -9,7 +9,7 @@ At the end the residual kernels are fitted to what the network still gets wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -129,6 +129,7 @@ class _Lesson:
     features: PlanFeatures
     rows: Options
     batch: PlanBatch
+    unprobed: PlanBatch
 
     @classmethod
     def of(cls, task: TableTask) -> _Lesson:
@@ -140,14 +141,18 @@ class _Lesson:
                 f"{task.name} has {int(told.sum())} whole plans with outcomes; meta-training needs "
                 f"{max(SUPPORTS) + 8}: record more"
             )
-        features = PlanFeatures.of(context, task.setting, task.chance, task.codec)
         gains = np.array([context.gain(float(accuracy)) for accuracy in table.accuracy[told]])
         ratios = np.log(latency[told] / context.base_latency_ms[task.setting])
-        rows = table.options[told]
-        return cls(features, rows, PlanBatch.of(features, rows, np.clip(gains, LEAST_GAIN, 1.0), ratios))
+        rows, gains = table.options[told], np.clip(gains, LEAST_GAIN, 1.0)
+        features, blind = (
+            PlanFeatures.of(one, task.setting, task.chance, task.codec)
+            for one in (context, replace(context, effects={}))
+        )
+        batch, unprobed = (PlanBatch.of(one, rows, gains, ratios) for one in (features, blind))
+        return cls(features, rows, batch, unprobed)
 
     def drawn(self, rng: np.random.Generator) -> TaskBatch:
-        batch = self.batch.unprobed() if rng.random() < HIDDEN_SHARE else self.batch
+        batch = self.unprobed if rng.random() < HIDDEN_SHARE else self.batch
         index = torch.from_numpy(rng.permutation(batch.plans))
         support = int(rng.choice(SUPPORTS))
         return TaskBatch(batch.take(index[:support]), batch.take(index[support : support + QUERY]))

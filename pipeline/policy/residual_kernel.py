@@ -3,10 +3,11 @@
 Plans that change the same units err alike. With z(p) the roots of the damages that a plan's changes do alone
 and v(p) what leaves of each position,
 
-    k(p, q) = a² exp(−|z(p) − z(q)| / l_z − |v(p) − v(q)| / l_v),     noise n² + (ε / T)² for ln T
+    k(p, q) = c² + a² exp(−|z(p) − z(q)| / l_z − |v(p) − v(q)| / l_v),     noise n² + (ε / T)² for ln T
 
-where a, l_z, l_v and n are learned over tasks by maximum marginal likelihood, and serve every new task as
-they are (Patacchiola et al., "Bayesian meta-learning through deep kernel transfer", NeurIPS 2020).
+where c is what all plans of a task share. a, l_z, l_v, n and c are learned over tasks by maximum marginal
+likelihood, and serve every new task as they are (Patacchiola et al., "Bayesian meta-learning through deep
+kernel transfer", NeurIPS 2020).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
-FIRST = np.log([0.5, 1.0, 2.0, 0.1])
+FIRST = np.log([0.4, 1.0, 2.0, 0.1, 0.3])
 # Two measurements of one accuracy differ by about this share of what the original knows.
 GAIN_NOISE = 0.01
 PRIOR_WEIGHT = 1.0
@@ -40,14 +41,14 @@ class Errors:
 
 @dataclass(frozen=True)
 class ResidualKernel:
-    """The kernel; `logs` are the logarithms of a, l_z, l_v and n."""
+    """The kernel; `logs` are the logarithms of a, l_z, l_v, n and c."""
 
-    logs: tuple[float, float, float, float]
+    logs: tuple[float, ...]
 
     @property
     def amplitude(self) -> float:
         """Standard deviation of an error where nothing was tried."""
-        return float(np.exp(self.logs[0]))
+        return float(np.sqrt(_variance(np.asarray(self.logs))))
 
     def posterior(self, seen: Errors, damages: Vector, leaving: Vector) -> tuple[Vector, Vector]:
         """Expected error and its standard deviation for plans [m, positions], float64 [m] each."""
@@ -60,7 +61,7 @@ class ResidualKernel:
         across = _kernel(damages, leaving, seen.damages, seen.leaving, logs)
         mean: Vector = across @ cho_solve(factor, seen.error)
         explained = (across * cho_solve(factor, across.T).T).sum(1)
-        deviation: Vector = np.sqrt(np.maximum(np.exp(2 * logs[0]) - explained, 1e-6))
+        deviation: Vector = np.sqrt(np.maximum(_variance(logs) - explained, 1e-6))
         return mean, deviation
 
     @classmethod
@@ -80,7 +81,11 @@ class ResidualKernel:
             return float(total)
 
         found = minimize(surprise, FIRST, method="L-BFGS-B", options={"maxiter": 30}).x
-        return cls((float(found[0]), float(found[1]), float(found[2]), float(found[3])))
+        return cls(tuple(float(value) for value in found))
+
+
+def _variance(logs: Vector) -> float:
+    return float(np.exp(2 * logs[0]) + np.exp(2 * logs[4]))
 
 
 def _matrix(errors: Errors, logs: Vector) -> Vector:
@@ -91,7 +96,7 @@ def _matrix(errors: Errors, logs: Vector) -> Vector:
 
 def _kernel(damages: Vector, leaving: Vector, more: Vector, others: Vector, logs: Vector) -> Vector:
     near = np.exp(-_distance(damages, more) / np.exp(logs[1]) - _distance(leaving, others) / np.exp(logs[2]))
-    kernel: Vector = np.exp(2 * logs[0]) * near
+    kernel: Vector = np.exp(2 * logs[4]) + np.exp(2 * logs[0]) * near
     return kernel
 
 
