@@ -23,7 +23,7 @@ from pipeline.policy.plan_features import NAMES
 Vector = NDArray[np.float64]
 Lanes = NDArray[np.int64]
 
-STATE_FEATURES = 21
+STATE_FEATURES = 22
 PLAN_FEATURES, GOAL_FEATURES = 8, 6
 # Log-odds of what the rules of thumb advise.
 ADVICE = 3.0
@@ -121,7 +121,8 @@ class Building:
         goals = self.stack.goals[task]
         needed = (1.0 - goals) / memory.correction[lanes, None]
         rungs = self._rungs(task, np.zeros_like(task), needed)
-        expected = self.stack.ladder_gain[task[:, None], rungs]
+        lost = memory.drop_correction[lanes, None] * (1.0 - self.stack.ladder_gain[task[:, None], rungs])
+        expected = np.maximum(0.0, 1.0 - lost)
         front = memory.front[lanes]
         growth = np.tril(np.maximum(0.0, expected[:, :, None] - front[:, None, :])).sum(2) / GOALS
         tried = np.abs(memory.ratio[lanes][:, None, :] - goals[:, :, None])
@@ -175,7 +176,8 @@ class Building:
         seen.prior[lanes, :count] = ADVICE * (offset == 0)
         seen.features[lanes, :POSITION_FEATURES] = stack.position[task, place]
         total = self._weight[lanes] + stack.ladder_weight_left[task, rung, place]
-        seen.features[lanes, POSITION_FEATURES:] = self._state(lanes, np.exp(-(total ** (1 / EXPONENT))))
+        lost = self.memory.drop_correction[lanes] * total ** (1 / EXPONENT)
+        seen.features[lanes, POSITION_FEATURES:] = self._state(lanes, np.exp(-lost))
 
     def _state(self, lanes: Lanes, expected: Vector) -> Floats:
         """What does not belong to one position: the budget, the episode, the trials so far."""
@@ -194,6 +196,7 @@ class Building:
             *self._elite[1][lanes].T,
             *memory.last[lanes].T,
             memory.correction[lanes] - 1.0,
+            np.log(memory.drop_correction[lanes]),
             np.log1p(memory.count[lanes]) / 3,
             memory.count[lanes] == 0,
             memory.front[lanes].mean(1),

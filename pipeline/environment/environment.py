@@ -156,8 +156,7 @@ class PlanEnvironment:
     def _take(self, arena: Arena, found: Outcome, i: int, lane: int, row: NDArray[np.int16]) -> float:
         """Remember one plan; how much it made the lane's front grow."""
         outcome = (float(found.ratio[i]), float(found.gain[i])) if found.counts[i] else None
-        saved = float(self._building.saved[lane])
-        self._memory.add_(lane, row, outcome, saved, arena.sheet.goals)
+        self._memory.add_(lane, row, outcome, arena.sheet.predicted(row), arena.sheet.goals)
         if found.failed[i]:
             message = f"a plan of {arena.task.name} has no finite accuracy and latency"
             self._failures.append(Failure(kind=FailureKind.RUNTIME_ERROR, message=message))

@@ -11,6 +11,9 @@ Vector = NDArray[np.float64]
 
 # Savings are corrected by what was observed, within these factors.
 CORRECTIONS = (0.5, 1.5)
+DROP_CORRECTIONS = (0.2, 5.0)
+# Added to observed and predicted drops: smaller ones are noise.
+DROP_GRAIN = 0.01
 # Trials predicted to save less say more about noise than about the prediction.
 LEAST_SAVING = 0.05
 
@@ -21,7 +24,8 @@ class TrialMemory:
     `rows` int16 [lanes, trials, positions] in normal form; `ratio` (latency over plain INT8's) and `gain`
     [lanes, trials], NaN where a trial failed or there was none yet; `front` [lanes, GOALS]: the best gain
     within each latency goal, `floor` where there is none; `last` [lanes, 3]: latency ratio and gain of the
-    last trial and whether it failed; `correction` [lanes]: observed over predicted saving.
+    last trial and whether it failed; `correction` and `drop_correction` [lanes]: observed over predicted
+    saving, and observed over predicted loss of gain.
 
     Args:
         floor: gains up to this are worth nothing.
@@ -36,7 +40,10 @@ class TrialMemory:
         self.count = np.zeros(lanes, np.int64)
         self.last = np.zeros((lanes, 3))
         self.correction = np.ones(lanes)
+        self.drop_correction = np.ones(lanes)
         self._saved = np.zeros((lanes, 2))
+        # Sum of logarithms of observed over predicted losses, and how many there were.
+        self._lost = np.zeros((lanes, 2))
 
     def copy_(self, lane: int, other: TrialMemory) -> None:
         """What the first lane of another memory of the same size knows, into one of these lanes."""
@@ -53,7 +60,7 @@ class TrialMemory:
     @property
     def _columns(self) -> tuple[np.ndarray, ...]:
         own = (self.rows, self.ratio, self.gain, self.front, self.count, self.last)
-        return (*own, self.correction, self._saved)
+        return (*own, self.correction, self.drop_correction, self._saved, self._lost)
 
     def forget_(self, lanes: NDArray[np.int64]) -> None:
         """Another task begins in these lanes."""
@@ -62,15 +69,15 @@ class TrialMemory:
         self.front[lanes] = self.floor
         self.count[lanes] = 0
         self.last[lanes] = 0.0
-        self.correction[lanes] = 1.0
-        self._saved[lanes] = 0.0
+        self.correction[lanes] = self.drop_correction[lanes] = 1.0
+        self._saved[lanes] = self._lost[lanes] = 0.0
 
     def add_(
         self,
         lane: int,
         row: NDArray[np.int16],
         outcome: tuple[float, float] | None,
-        predicted_saving: float,
+        predicted: tuple[float, float],
         goals: Vector,
     ) -> None:
         """One trial of a lane.
@@ -78,7 +85,7 @@ class TrialMemory:
         Args:
             row: in normal form, [positions of this lane's task].
             outcome: latency ratio and gain; None if it failed or broke the budget.
-            predicted_saving: as a share of the original's latency, uncorrected.
+            predicted: the saving as a share of the original's latency, and the loss of gain, uncorrected.
             goals: of this lane's task, [GOALS].
         """
         slot = self.count[lane] % self.trials
@@ -93,10 +100,14 @@ class TrialMemory:
         self.ratio[lane, slot], self.gain[lane, slot] = ratio, gain
         self.last[lane] = ratio, gain, 0.0
         self.front[lane] = np.maximum(self.front[lane], np.where(ratio <= goals, gain, self.floor))
-        if predicted_saving > LEAST_SAVING:
-            self._saved[lane] += 1.0 - ratio, predicted_saving
-            observed, predicted = self._saved[lane]
-            self.correction[lane] = np.clip(observed / predicted, *CORRECTIONS)
+        saving, loss = predicted
+        if saving > LEAST_SAVING:
+            self._saved[lane] += 1.0 - ratio, saving
+            self.correction[lane] = np.clip(self._saved[lane, 0] / self._saved[lane, 1], *CORRECTIONS)
+        observed = max(0.0, 1.0 - gain) + DROP_GRAIN
+        self._lost[lane] += np.log(observed / (loss + DROP_GRAIN)), 1.0
+        mean = np.exp(self._lost[lane, 0] / self._lost[lane, 1])
+        self.drop_correction[lane] = np.clip(mean, *DROP_CORRECTIONS)
 
     def elite(self, wanted_ratio: Vector, lanes: NDArray[np.int64]) -> tuple[NDArray[np.int16], Vector]:
         """Of each lane's front the trial nearest to a wanted latency ratio, and what came of it.

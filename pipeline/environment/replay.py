@@ -53,7 +53,7 @@ def memory_of(sheet: TaskSheet, trials: Sequence[PlayedTrial], lanes: int) -> Tr
     """What is remembered after all of `trials`, the same in every lane."""
     memory = _empty(sheet, trials, 1)
     for trial in trials:
-        memory.add_(0, trial.row, trial.outcome, sheet.saved(trial.row), sheet.goals)
+        memory.add_(0, trial.row, trial.outcome, sheet.predicted(trial.row), sheet.goals)
     return memory.spread(lanes)
 
 
@@ -66,11 +66,11 @@ def replay(sheet: TaskSheet, trials: Sequence[PlayedTrial], most: int) -> Replay
     goals = np.zeros(count, np.int64)
     first = len(trials) - count
     for number, trial in enumerate(trials):
-        saved = sheet.saved(trial.row)
+        predicted = sheet.predicted(trial.row)
         if number >= first:
             memory.copy_(number - first, single)
-            goals[number - first] = nearest_goal(sheet, saved, float(single.correction[0]))
-        single.add_(0, trial.row, trial.outcome, saved, sheet.goals)
+            goals[number - first] = nearest_goal(sheet, predicted[0], float(single.correction[0]))
+        single.add_(0, trial.row, trial.outcome, predicted, sheet.goals)
     building = Building(SheetStack([sheet]), memory, np.zeros(count, np.int64))
     rows = np.stack([trial.row for trial in trials[first:]]).astype(np.int64)
     actions = np.concatenate([goals[None], rows.T])

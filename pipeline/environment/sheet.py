@@ -130,9 +130,12 @@ class TaskSheet:
         found: Vector = np.asarray(latency_ms, dtype=np.float64) / self.context.base_latency_ms[self.target]
         return found
 
-    def saved(self, row: Options) -> float:
-        """The predicted saving of a plan in normal form, as a share of the original's latency."""
-        return float(self.saving[np.arange(len(row)), np.asarray(row, dtype=np.int64)].sum())
+    def predicted(self, row: Options) -> tuple[float, float]:
+        """Of a plan in normal form the saving as a share of the original's latency, and the loss of gain."""
+        options = np.asarray(row, dtype=np.int64)
+        span = max(self.context.drop(self.context.chance), LEAST_SPAN)
+        loss = float(effect_table(self.context).drop(np.asarray(row, dtype=np.int16)[None])[0]) / span
+        return float(self.saving[np.arange(len(options)), options].sum()), loss
 
 
 def _ladder(rows: Options, saving: Vector) -> Options:

@@ -96,8 +96,10 @@ def unroll(parameters: Parameters, steps: Steps, state: Tensor) -> tuple[Tensor,
         states.append(state)
     joint = torch.cat([torch.stack(states), encoded], dim=2)
     query = joint @ p["query.weight"].T + p["query.bias"]
-    options = steps.options @ p["option.weight"].T
-    logits = torch.relu(query[:, :, None] + options) @ p["score.weight"] + p["prior.scale"] * steps.prior
-    logits = logits.masked_fill(~steps.allowed, FORBIDDEN)
+    # Most steps allow few of the options that there is room for: only those are scored.
+    allowed, step, lane = steps.allowed, *torch.nonzero(steps.allowed, as_tuple=True)[:2]
+    shown = torch.relu(query[step, lane] + steps.options[allowed] @ p["option.weight"].T)
+    scores = shown @ p["score.weight"] + p["prior.scale"] * steps.prior[allowed]
+    logits = torch.full_like(steps.prior, FORBIDDEN).masked_scatter(allowed, scores)
     expect = torch.relu(joint @ p["expect.weight"].T + p["expect.bias"])
     return logits, expect @ p["value.weight"] + p["value.bias"], state

@@ -65,7 +65,8 @@ def place_probabilities(
     state: ReinforceState, place: int, allowed: NDArray[np.bool_], known: float
 ) -> Vector:
     """π of one place, [A]."""
-    return _softmax((state.logits[place] + known * state.slopes[place])[None], allowed[None])[0]
+    found: Vector = _softmax((state.logits[place] + known * state.slopes[place])[None], allowed[None])[0]
+    return found
 
 
 def reinforce_update(

@@ -30,7 +30,7 @@ DRAWN, GENERATIONS, CHILDREN = 128, 14, 64
 # Records that lose no more than this against the front did well, too.
 SLACK = 0.01
 # Histories are drawn from records that lose no more than this against the front.
-TOLERANCE = 0.25
+TOLERANCE = 0.6
 LONGEST_HISTORY = 16
 LANES = 64
 
@@ -99,7 +99,7 @@ class DemonstrationSource:
             self._remember_(memory, lane, int(number), rng)
             best = _most_growth(records, arena.sheet.goals, memory.front[lane], rng)
             rows[lane, : len(arena.sheet.mask)] = records.rows[best]
-            saved[lane] = arena.sheet.saved(records.rows[best])
+            saved[lane] = arena.sheet.predicted(records.rows[best])[0]
         building = Building(self._stack, memory, task)
         # The fastest goal that the plan was predicted to meet, so that each of its options was allowed.
         reached = 1.0 - memory.correction * saved
@@ -112,7 +112,7 @@ class DemonstrationSource:
         for record in rng.choice(likely, int(rng.integers(0, LONGEST_HISTORY + 1))):
             row = records.rows[record]
             outcome = float(records.ratio[record]), float(records.gain[record])
-            memory.add_(lane, row, outcome, sheet.saved(row), sheet.goals)
+            memory.add_(lane, row, outcome, sheet.predicted(row), sheet.goals)
 
     def _played(self, building: Building, actions: NDArray[np.int64]) -> Demonstrations:
         """What is seen while `actions` [1 + positions, LANES] are taken; finished lanes wait, unweighed."""

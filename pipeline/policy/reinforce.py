@@ -62,10 +62,10 @@ def _learned(sheet: TaskSheet, trials: Sequence[PlayedTrial]) -> ReinforceState:
     single = TrialMemory(1, 1, len(sheet.mask), LEAST_GAIN)
     goals = np.zeros(len(trials), np.int64)
     for number, trial in enumerate(trials):
-        saved = sheet.saved(trial.row)
+        predicted = sheet.predicted(trial.row)
         corrections[number] = single.correction[0]
-        goals[number] = nearest_goal(sheet, saved, corrections[number])
-        single.add_(0, trial.row, trial.outcome, saved, sheet.goals)
+        goals[number] = nearest_goal(sheet, predicted[0], corrections[number])
+        single.add_(0, trial.row, trial.outcome, predicted, sheet.goals)
     state = reinforce_start(len(sheet.mask) + 1, building.spec.options)
     if not trials:
         return state
@@ -98,7 +98,7 @@ def _drawn(
     rng = np.random.default_rng((sheet.context.seed, len(trials)))
     single = TrialMemory(1, 1, len(sheet.mask), LEAST_GAIN)
     for trial in trials:
-        single.add_(0, trial.row, trial.outcome, sheet.saved(trial.row), sheet.goals)
+        single.add_(0, trial.row, trial.outcome, sheet.predicted(trial.row), sheet.goals)
     plans: list[CompressionPlan] = []
     for _ in range(DRAWS):
         for row in sheet.links.normal(_play(sheet, state, float(single.correction[0]), rng)):

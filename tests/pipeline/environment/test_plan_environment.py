@@ -105,7 +105,7 @@ def test_plans_meet_their_goal_by_prediction() -> None:
         rows.append(action)
         step = environment.step(action)
     built = np.stack(rows, axis=1)
-    saved = [sheet.saved(row) for row in built]
+    saved = [sheet.predicted(row)[0] for row in built]
     assert np.all(1.0 - np.array(saved) <= sheet.goals[goals] + 1e-6)
 
 
