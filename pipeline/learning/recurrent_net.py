@@ -97,7 +97,8 @@ def unroll(parameters: Parameters, steps: Steps, state: Tensor) -> tuple[Tensor,
     joint = torch.cat([torch.stack(states), encoded], dim=2)
     query = joint @ p["query.weight"].T + p["query.bias"]
     # Most steps allow few of the options that there is room for: only those are scored.
-    allowed, step, lane = steps.allowed, *torch.nonzero(steps.allowed, as_tuple=True)[:2]
+    allowed = steps.allowed
+    step, lane, _ = torch.nonzero(allowed, as_tuple=True)
     shown = torch.relu(query[step, lane] + steps.options[allowed] @ p["option.weight"].T)
     scores = shown @ p["score.weight"] + p["prior.scale"] * steps.prior[allowed]
     logits = torch.full_like(steps.prior, FORBIDDEN).masked_scatter(allowed, scores)
