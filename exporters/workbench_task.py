@@ -15,8 +15,9 @@ from device_bench.errors import RunError
 from device_bench.protocol import Failure, FailureKind, Record
 from exporters.candidates import ShapeBench
 from exporters.profile import unit_shares, units_of_layers
-from exporters.table_recording import REESTIMATION_SAMPLES, SAMPLES, chance_of
+from exporters.table_recording import REESTIMATION_SAMPLES, SAMPLES
 from pipeline.data import NPZ, load_dataset
+from pipeline.evaluation import chance_of
 from pipeline.experience import Trial, TrialLog
 from pipeline.model import load_model
 from pipeline.plan import CompressionPlan

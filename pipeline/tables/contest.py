@@ -38,6 +38,10 @@ class TaskSource(Protocol):
         """The task itself."""
         ...
 
+    def __hash__(self) -> int:
+        """Equal sources are loaded once."""
+        ...
+
 
 @dataclass(frozen=True)
 class TableSource:
