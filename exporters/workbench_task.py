@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
-from device_bench.errors import RunError
+from device_bench.errors import RunError, UnreachableError
 from device_bench.protocol import Failure, FailureKind, Record
 from exporters.candidates import ShapeBench
 from exporters.profile import unit_shares, units_of_layers
@@ -135,11 +135,18 @@ class WorkbenchTask:
         """Try a plan, or tell what came of it before; a target that is gone is a typed failure."""
         known = self._known.get(shape_of(plan))
         if known is None:
-            known = run_trial(self.bench, TrialRequest(number, plan, origin), [self._baseline])
+            known = self._tried_now(plan, number, origin)
             if known.failure is None or known.failure.kind not in PASSING:
                 self._known[shape_of(plan)] = known
                 self._log.append(known)
         return known.model_copy(update={"number": number, "origin": origin, "plan": plan})
+
+    def _tried_now(self, plan: CompressionPlan, number: int, origin: str) -> Trial:
+        try:
+            return run_trial(self.bench, TrialRequest(number, plan, origin), [self._baseline])
+        except UnreachableError as error:
+            failure = Failure(kind=FailureKind.UNREACHABLE, message=str(error))
+            return Trial(number=number, plan=plan, origin=origin, failure=failure)
 
     @property
     def tried(self) -> tuple[Trial, ...]:
