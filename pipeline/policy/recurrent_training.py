@@ -28,7 +28,8 @@ from pipeline.policy.training import (
 )
 
 LEARNER = "recurrent"
-UPDATES = 1500
+# Few and small updates: longer training fits the tasks' own families better, and new ones worse.
+UPDATES, RATE = 200, 7e-4
 HIDDEN = 48
 UPDATES_A_CHECKPOINT = 100
 
@@ -60,7 +61,7 @@ def train(
         records.append(records_of(arena, seed))
         progress(0.0, f"records of {arena.task.name}: {len(records[-1].rows)} ({number + 1}/{len(arenas)})")
     source = DemonstrationSource(arenas, records)
-    own = RecurrentSettings(updates=updates, hidden=HIDDEN)
+    own = RecurrentSettings(updates=updates, hidden=HIDDEN, rate=RATE)
     spec = source.spec
     state = recurrent_start(input_size(spec), spec.option_features, own, seed)
     if kept is not None:
