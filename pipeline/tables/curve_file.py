@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -91,10 +91,14 @@ class CurveFile:
     def find(
         self, records: Iterable[CurveRecord], policy: str, maker: str, seed: int, trials: int
     ) -> Curve | None:
-        """The curve that this policy made before with at least as many trials; None where there is none."""
+        """The curve that this policy made before with at least as many trials; None where there is none.
+
+        A file is known by its content, wherever it lies.
+        """
         for record in records:
-            if (record.policy, record.maker, record.seed) == (policy, maker, seed) and record.asked >= trials:
-                return record.curve(trials)
+            same = record.maker == maker and (record.policy == policy or policy.endswith(SUFFIX))
+            if same and record.seed == seed and record.asked >= trials:
+                return replace(record.curve(trials), policy=policy)
         return None
 
 
