@@ -1,6 +1,6 @@
 """Trains the plan-value network over recorded tasks, by a learner of the MAML family.
 
-Each outer step takes some tasks. A few of a task's whole plans are its support set, others its query set;
+Each outer step takes some tasks. A few of a task's plans are its support set, others its query set;
 often the effects of single changes are hidden, so that the network also learns to do without them. After the
 learner's own step comes a plain one on the query sets: a network must be good before its first trial, too.
 At the end the residual kernels are fitted to what the network still gets wrong.
@@ -25,7 +25,10 @@ from pipeline.learning.fomaml import FOMAML
 from pipeline.learning.inner import InnerLoop, MetaLearner, TaskBatch
 from pipeline.learning.maml import MAML
 from pipeline.learning.reptile import Reptile
+from pipeline.policy.effect_table import distinct
+from pipeline.policy.knapsack_solver import best_rows, good_rows
 from pipeline.policy.plan_features import NAMES, PlanFeatures
+from pipeline.policy.plan_search import Outlook, PlanSearch
 from pipeline.policy.plan_value import (
     HEAD_NAMES,
     Parameters,
@@ -47,7 +50,9 @@ QUERY = 48
 HIDDEN_SHARE = 0.4
 OUTER_RATE, PLAIN_RATE = 2e-3, 2e-3
 LEAST_GAIN = 0.02
-PLANS_A_KERNEL = 36
+PLANS_A_KERNEL = 60
+# Of the plans that the knapsack believes in.
+MOST_NEAR = 150
 UPDATES_A_CHECKPOINT = 100
 UPDATES_A_FIGURE = 25
 
@@ -93,7 +98,7 @@ def train(
     """
     torch.set_num_threads(1)
     learner = learner_named(learner_name)
-    lessons = [_Lesson.of(task) for task in tasks]
+    lessons = [_Lesson.of(task, seed) for task in tasks]
     if not lessons:
         raise BadInputError("meta-training needs at least one recorded task; got none")
     updates = settings.updates or UPDATES
@@ -124,7 +129,11 @@ train_maml, train_fomaml, train_reptile, train_anil = (partial(train, name) for 
 
 @dataclass(frozen=True)
 class _Lesson:
-    """A task's whole plans with their outcomes."""
+    """Plans of a task with their outcomes, by its surrogates.
+
+    Those that were recorded, those that the knapsack believes in, and those that are really good: a network
+    that proposes must know plans like its own proposals, which are better believed than random ones.
+    """
 
     features: PlanFeatures
     rows: Options
@@ -132,23 +141,24 @@ class _Lesson:
     unprobed: PlanBatch
 
     @classmethod
-    def of(cls, task: TableTask) -> _Lesson:
-        table, context = task.table, task.context
-        latency = table.latency_ms[task.setting]
-        told = np.isfinite(table.accuracy) & np.isfinite(latency) & ((table.options != 0).sum(1) > 1)
-        if told.sum() < max(SUPPORTS) + 8:
+    def of(cls, task: TableTask, seed: int) -> _Lesson:
+        context, target = task.context, task.setting
+        whole = task.table.options[(task.table.options != 0).sum(1) > 1]
+        if len(whole) < max(SUPPORTS) + 8:
             raise BadInputError(
-                f"{task.name} has {int(told.sum())} whole plans with outcomes; meta-training needs "
-                f"{max(SUPPORTS) + 8}: record more"
+                f"{task.name} has {len(whole)} whole plans; meta-training needs {max(SUPPORTS) + 8}: "
+                "record more"
             )
-        gains = np.array([context.gain(float(accuracy)) for accuracy in table.accuracy[told]])
-        ratios = np.log(latency[told] / context.base_latency_ms[task.setting])
-        rows, gains = table.options[told], np.clip(gains, LEAST_GAIN, 1.0)
-        features, blind = (
-            PlanFeatures.of(one, task.setting, task.chance, task.codec)
-            for one in (context, replace(context, effects={}))
-        )
-        batch, unprobed = (PlanBatch.of(one, rows, gains, ratios) for one in (features, blind))
+        blind = replace(context, effects={})
+        rng = np.random.default_rng(seed)
+        near = np.concatenate([good_rows(context, target), best_rows(blind, target)])
+        near = near[rng.permutation(len(near))[:MOST_NEAR]]
+        rows = task.codec.normal(distinct(np.concatenate([whole, near, _front(task, seed)])))
+        gains = np.array([context.gain(float(accuracy)) for accuracy in task.accuracy(rows)])
+        gains = np.clip(gains, LEAST_GAIN, 1.0)
+        ratios = np.log(task.latency_ms(rows) / context.base_latency_ms[target])
+        features, hidden = (PlanFeatures.of(one, target, task.chance, task.codec) for one in (context, blind))
+        batch, unprobed = (PlanBatch.of(one, rows, gains, ratios) for one in (features, hidden))
         return cls(features, rows, batch, unprobed)
 
     def drawn(self, rng: np.random.Generator) -> TaskBatch:
@@ -156,6 +166,18 @@ class _Lesson:
         index = torch.from_numpy(rng.permutation(batch.plans))
         support = int(rng.choice(SUPPORTS))
         return TaskBatch(batch.take(index[:support]), batch.take(index[support : support + QUERY]))
+
+
+def _front(task: TableTask, seed: int) -> Options:
+    """Plans near the front by the task's own surrogates, [n, positions]."""
+
+    def outlook(rows: Options) -> Outlook:
+        gains = np.array([task.context.gain(float(accuracy)) for accuracy in task.accuracy(rows)])
+        cost = task.latency_ms(rows) / task.context.base_latency_ms[task.setting]
+        return Outlook(-np.log(np.clip(gains, LEAST_GAIN, 1.0)), np.zeros(len(rows)), cost)
+
+    known = best_rows(task.context, task.setting)
+    return PlanSearch(task.codec, outlook, seed).candidates(known)[0]
 
 
 @dataclass(frozen=True)
