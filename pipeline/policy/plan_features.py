@@ -6,7 +6,7 @@ the features names a model, so that a network trained on some families can be as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log1p, log10
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_bench.protocol import RuntimeName
+from pipeline.experience import Trial
 from pipeline.graph import Layer, Unit
 from pipeline.policy.base import Change, PolicyContext
 from pipeline.policy.effect_table import EffectTable, effect_table
@@ -109,12 +110,16 @@ class PlanFeatures:
         options = np.concatenate([rows, measured, globals_], axis=-1).astype(np.float32)
         return cls(codec, effect_table(context), target, span, options, damage.astype(np.float32), saving)
 
-    def summed(self, rows: Options) -> tuple[Table, Table]:
-        """T and ln r of rows [n, positions] by single effects added up, float32 [n] each."""
+    def summed(self, rows: Options, history: Sequence[Trial]) -> tuple[Table, Table]:
+        """T and ln r of rows [n, positions] by single effects added up, float32 [n] each.
+
+        Args:
+            history: corrects the sums where plans were alike.
+        """
         alive = np.where(self.active(rows), rows, 0).astype(np.int16)
-        lost = np.clip(self.effects.drop(alive) / self.span, 0.0, MOST_DAMAGE)
+        lost = np.clip(self.effects.corrected_drop(alive, history) / self.span, 0.0, MOST_DAMAGE)
         base = self.effects.context.base_latency_ms[self.target]
-        ratio = self.effects.latency_ms(alive, self.target, ()) / base
+        ratio = self.effects.latency_ms(alive, self.target, history) / base
         return (-np.log1p(-lost)).astype(np.float32), np.log(ratio).astype(np.float32)
 
     def active(self, rows: Options) -> NDArray[np.bool_]:

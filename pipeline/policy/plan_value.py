@@ -6,7 +6,8 @@ embeddings:
 
     a_i  = exp(φ₀(x_i)) where change i was not probed, else measured
     a'_i = a_i · exp(φ₁(x_i)),   S(a) = (Σ a_i^p)^(1/p)
-    T    = A · S(a') / S(a) · exp(ρ₁)     where changes were probed, else  S(a') · exp(ρ₁);   gain = exp(−T)
+    T    = B · S(a') / S(a) · exp(ρ₁),   gain = exp(−T)
+    B    = A where changes were probed, else A^(1−g) · S(a)^g
     ln r = R + ρ₂
 
 gain: what is left of what the original knows above chance. r: latency over plain INT8's. φ₁ and ρ start at
@@ -17,6 +18,7 @@ dictionary of tensors, as gradient-based meta-learners want them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,17 +26,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from pipeline.experience import Trial
 from pipeline.policy.plan_features import NAMES, PlanFeatures
 from pipeline.tables.codec import Options
 
 HIDDEN, EMBEDDED, POOLED = 32, 12, 16
 HEADS = 2
 # Corrections stay within these factors: exp(±REACH).
-REACH = 1.5
+REACH = 0.7
 LEAST_DAMAGE = 1e-3
 # Errors that weigh 1: of the gain, and of the logarithm of the latency ratio.
 GAIN_SCALE, LATENCY_SCALE = 0.05, 0.1
-HEAD_NAMES = ("pool1.weight", "pool1.bias", "pool2.weight", "pool2.bias", "exponent")
+HEAD_NAMES = ("pool1.weight", "pool1.bias", "pool2.weight", "pool2.bias", "exponent", "gate")
 
 Parameters = dict[str, Tensor]
 
@@ -65,22 +68,41 @@ class PlanBatch(NamedTuple):
         cls,
         features: PlanFeatures,
         rows: Options,
-        gain: np.ndarray | None = None,
-        log_ratio: np.ndarray | None = None,
+        history: Sequence[Trial] = (),
     ) -> PlanBatch:
-        """The batch of `rows` [n, positions]; outcomes [n] where there are any."""
+        """The batch of `rows` [n, positions], whose outcomes are not known, after the trials of `history`."""
         index = np.asarray(rows, dtype=np.int64)
         places = np.arange(index.shape[1])
-        unknown = np.full(len(index), np.nan)
-        summed, summed_log_ratio = features.summed(rows)
+        unknown = torch.full((len(index),), torch.nan)
+        summed, summed_log_ratio = features.summed(rows, history)
         return cls(
             torch.from_numpy(features.options[places, index]),
             torch.from_numpy(features.active(rows)),
             torch.from_numpy(features.damage[places, index]),
             torch.from_numpy(summed),
             torch.from_numpy(summed_log_ratio),
-            torch.from_numpy(np.asarray(unknown if gain is None else gain, np.float32)),
-            torch.from_numpy(np.asarray(unknown if log_ratio is None else log_ratio, np.float32)),
+            unknown,
+            unknown,
+        )
+
+    def with_outcomes(self, gain: np.ndarray, log_ratio: np.ndarray) -> PlanBatch:
+        """The same plans, outcomes [n] known."""
+        return self._replace(
+            gain=torch.from_numpy(np.asarray(gain, np.float32)),
+            log_ratio=torch.from_numpy(np.asarray(log_ratio, np.float32)),
+        )
+
+    def after(self, features: PlanFeatures, rows: Options, history: Sequence[Trial]) -> PlanBatch:
+        """The same plans, `rows` [n, positions], with sums corrected by the trials of `history`."""
+        summed, log_ratio = features.summed(rows, history)
+        return self._replace(summed=torch.from_numpy(summed), summed_log_ratio=torch.from_numpy(log_ratio))
+
+    def after_each_other(self, features: PlanFeatures, rows: Options, trials: Sequence[Trial]) -> PlanBatch:
+        """The same plans, the sums of each corrected by the trials of all others: `trials[i]` is of row i."""
+        sums = [features.summed(rows[i : i + 1], [*trials[:i], *trials[i + 1 :]]) for i in range(len(trials))]
+        return self._replace(
+            summed=torch.from_numpy(np.concatenate([total for total, _ in sums])),
+            summed_log_ratio=torch.from_numpy(np.concatenate([ratio for _, ratio in sums])),
         )
 
     def take(self, index: Tensor) -> PlanBatch:
@@ -109,6 +131,7 @@ def fresh_parameters(seed: int) -> Parameters:
         "pool2.weight": torch.zeros(2, POOLED),
         "pool2.bias": torch.zeros(2),
         "exponent": torch.tensor(0.0),
+        "gate": torch.tensor(1.0),
     }
 
 
@@ -136,9 +159,13 @@ def predict_parts(parameters: Parameters, batch: PlanBatch) -> tuple[Tensor, Ten
     whole = powers.sum(1)
     added = (whole + 1e-6) ** (1 / exponent)
     uncorrected = ((torch.exp(exponent * single) * active).sum(1) + 1e-6) ** (1 / exponent)
-    # What was measured is added up better elsewhere; here only what the corrections change of it.
+    # Effects are added up elsewhere; here only what the corrections change of it. Where none was probed, the
+    # sum is of guesses, and the network's own guess has a say.
     told = (probed & batch.active).any(1)
-    start = torch.where(told, batch.summed + LEAST_DAMAGE, uncorrected)
+    guessed = torch.lerp(
+        torch.log(batch.summed + LEAST_DAMAGE), torch.log(uncorrected), torch.sigmoid(p["gate"])
+    )
+    start = torch.where(told, batch.summed + LEAST_DAMAGE, torch.exp(guessed))
 
     weights = powers / (whole[:, None] + 1e-6)
     pooled = torch.cat(

@@ -28,6 +28,8 @@ FINALISTS = 24
 # When the best were tried: so often their neighbours are looked at, and then so many plans at random.
 NEIGHBOURHOODS = 4
 LAST_DRAWS = 500
+# So many of the last trials the network adapts to.
+MOST_SUPPORT = 24
 
 Vector = NDArray[np.float64]
 Adapt = Callable[[PlanBatch], Parameters]
@@ -52,8 +54,7 @@ class Planner:
         codec = PlanCodec(self.context.space)
         features = PlanFeatures.of(self.context, self.target, self.context.chance, codec)
         tried = self._tried(codec, history)
-        support = PlanBatch.of(features, tried.rows, tried.gains, np.log(tried.costs))
-        outcomes = Forecast.of(self.adapt(support), self.kernels, features, tried.rows, support)
+        outcomes = Forecast.of(self.adapt, self.kernels, features, tried)
         search = PlanSearch(codec, outcomes.outlook, self.context.seed + len(history))
         # The knapsack's plans are where the search sets out from, beside what was tried.
         known = np.concatenate([tried.rows, best_rows(self.context, self.target)])
@@ -89,18 +90,19 @@ class Planner:
         row = search.codec.encode(new)[None]
         return new, _point(search.predict(row), 0)
 
-    def _tried(self, codec: PlanCodec, history: Sequence[Trial]) -> _Tried:
-        rows, gains, costs = [], [], []
+    def _tried(self, codec: PlanCodec, history: Sequence[Trial]) -> Tried:
+        trials, rows, gains, costs = [], [], [], []
         for trial in history:
             speedup = self.context.speedup(trial, self.target)
             told = trial.accuracy is not None and isfinite(trial.accuracy) and trial.failure is None
             if not told or speedup is None or not self.context.space.contains(trial.plan):
                 continue
+            trials.append(trial)
             rows.append(codec.encode(trial.plan))
             gains.append(min(MOST_SEEN_GAIN, max(LEAST_SEEN_GAIN, self.context.gain(trial.accuracy or 0.0))))
             costs.append(1.0 / speedup)
         table = np.stack(rows) if rows else np.zeros((0, len(codec.positions)), np.int16)
-        return _Tried(table, np.array(gains), np.array(costs))
+        return Tried(tuple(trials), table, np.array(gains), np.array(costs))
 
     def _wanted(self, front: Sequence[tuple[float, float]]) -> Wanted:
         budget, base = self.context.budget, self.context.base_latency_ms[self.target]
@@ -109,12 +111,19 @@ class Planner:
 
 
 @dataclass(frozen=True)
-class _Tried:
-    """Trials that tell: rows [n, positions], gains [n], latency ratios [n]."""
+class Tried:
+    """Trials that tell: their rows [n, positions], gains [n] and latency ratios [n]."""
 
+    trials: tuple[Trial, ...]
     rows: Options
     gains: Vector
     costs: Vector
+
+    def support(self, features: PlanFeatures) -> tuple[Options, PlanBatch]:
+        """The last of them, each as it looked when only the others were known: rows and batch."""
+        rows, trials = self.rows[-MOST_SUPPORT:], self.trials[-MOST_SUPPORT:]
+        batch = PlanBatch.of(features, rows).after_each_other(features, rows, trials)
+        return rows, batch.with_outcomes(self.gains[-MOST_SUPPORT:], np.log(self.costs[-MOST_SUPPORT:]))
 
 
 @dataclass(frozen=True)
@@ -124,24 +133,33 @@ class Forecast:
     parameters: Parameters
     kernels: tuple[ResidualKernel, ResidualKernel]
     features: PlanFeatures
+    trials: tuple[Trial, ...]
     errors: tuple[Errors, Errors]
 
     @classmethod
     def of(
         cls,
-        parameters: Parameters,
+        adapt: Adapt,
         kernels: tuple[ResidualKernel, ResidualKernel],
         features: PlanFeatures,
-        rows: Options,
-        outcomes: PlanBatch,
+        tried: Tried,
     ) -> Forecast:
-        """The forecast after `rows` [n, positions] were tried with `outcomes`."""
-        return cls(parameters, kernels, features, errors_of(parameters, features, rows, outcomes))
+        """The forecast after trials."""
+        if not len(tried.rows):
+            batch = PlanBatch.of(features, tried.rows)
+            parameters = adapt(batch)
+            return cls(parameters, kernels, features, (), errors_of(parameters, features, tried.rows, batch))
+        rows, support = tried.support(features)
+        parameters = adapt(support)
+        return cls(
+            parameters, kernels, features, tried.trials, errors_of(parameters, features, rows, support)
+        )
 
     def outlook(self, rows: Options) -> Outlook:
         """What plans [n, positions] are predicted to do."""
+        batch = PlanBatch.of(self.features, rows, self.trials)
         with torch.no_grad():
-            total, log_ratio, damage = predict_parts(self.parameters, PlanBatch.of(self.features, rows))
+            total, log_ratio, damage = predict_parts(self.parameters, batch)
         roots, leaving = damage.double().sqrt().numpy(), 1.0 - self.features.codec.keep_of(rows)
         wrong, spread = self.kernels[0].posterior(self.errors[0], roots, leaving)
         slow, _ = self.kernels[1].posterior(self.errors[1], roots, leaving)

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import grad_and_value
 
 from device_bench.errors import BadInputError, unknown_name
+from pipeline.experience import Trial
 from pipeline.learning.adam import AdamState, adam_start, adam_step
 from pipeline.learning.anil import ANIL
 from pipeline.learning.fomaml import FOMAML
@@ -50,7 +52,7 @@ QUERY = 48
 HIDDEN_SHARE = 0.4
 OUTER_RATE, PLAIN_RATE = 2e-3, 2e-3
 LEAST_GAIN = 0.02
-PLANS_A_KERNEL = 60
+PLANS_BEFORE, PLANS_A_KERNEL = 6, 60
 # Of the plans that the knapsack believes in.
 MOST_NEAR = 150
 UPDATES_A_CHECKPOINT = 100
@@ -135,10 +137,8 @@ class _Lesson:
     that proposes must know plans like its own proposals, which are better believed than random ones.
     """
 
-    features: PlanFeatures
-    rows: Options
-    batch: PlanBatch
-    unprobed: PlanBatch
+    seen: _Side
+    hidden: _Side
 
     @classmethod
     def of(cls, task: TableTask, seed: int) -> _Lesson:
@@ -157,15 +157,39 @@ class _Lesson:
         gains = np.array([context.gain(float(accuracy)) for accuracy in task.accuracy(rows)])
         gains = np.clip(gains, LEAST_GAIN, 1.0)
         ratios = np.log(task.latency_ms(rows) / context.base_latency_ms[target])
-        features, hidden = (PlanFeatures.of(one, target, task.chance, task.codec) for one in (context, blind))
-        batch, unprobed = (PlanBatch.of(one, rows, gains, ratios) for one in (features, hidden))
-        return cls(features, rows, batch, unprobed)
+        trials = tuple(
+            task.run(task.codec.decode(row), number, "training") for number, row in enumerate(rows)
+        )
+        seen, hidden = (
+            _Side(one, PlanBatch.of(one, rows).with_outcomes(gains, ratios), rows, trials)
+            for one in (PlanFeatures.of(c, target, task.chance, task.codec) for c in (context, blind))
+        )
+        return cls(seen, hidden)
 
     def drawn(self, rng: np.random.Generator) -> TaskBatch:
-        batch = self.unprobed if rng.random() < HIDDEN_SHARE else self.batch
-        index = torch.from_numpy(rng.permutation(batch.plans))
+        side = self.hidden if rng.random() < HIDDEN_SHARE else self.seen
+        index = rng.permutation(side.batch.plans)
         support = int(rng.choice(SUPPORTS))
-        return TaskBatch(batch.take(index[:support]), batch.take(index[support : support + QUERY]))
+        return side.lesson(index[:support], index[support : support + QUERY])
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The plans as they look with, or without, the effects of single changes."""
+
+    features: PlanFeatures
+    batch: PlanBatch
+    rows: Options
+    trials: tuple[Trial, ...]
+
+    def lesson(self, support: NDArray[np.int64], query: NDArray[np.int64]) -> TaskBatch:
+        """Plans to adapt to, each seen after the others, and plans to judge by, seen after all of those."""
+        history = [self.trials[place] for place in support]
+        mine, asked = (self.batch.take(torch.from_numpy(some)) for some in (support, query))
+        return TaskBatch(
+            mine.after_each_other(self.features, self.rows[support], history),
+            asked.after(self.features, self.rows[query], history),
+        )
 
 
 def _front(task: TableTask, seed: int) -> Options:
@@ -236,8 +260,9 @@ def _kernels(
     """Kernels of the errors of ln T and ln r, over some plans of every task."""
     rng = np.random.default_rng(seed)
     found = []
-    for lesson in lessons:
-        index = rng.permutation(lesson.batch.plans)[:PLANS_A_KERNEL]
-        batch = lesson.batch.take(torch.from_numpy(index))
-        found.append(errors_of(parameters, lesson.features, lesson.rows[index], batch))
+    for side in (lesson.seen for lesson in lessons):
+        index = rng.permutation(side.batch.plans)
+        support, query = index[:PLANS_BEFORE], index[PLANS_BEFORE : PLANS_BEFORE + PLANS_A_KERNEL]
+        batch = PlanBatch(*side.lesson(support, query).query)
+        found.append(errors_of(parameters, side.features, side.rows[query], batch))
     return ResidualKernel.fit([one for one, _ in found]), ResidualKernel.fit([two for _, two in found])
