@@ -28,7 +28,7 @@ POLICIES: dict[str, str] = {
     "random": "pipeline.policy.random_search:RandomPolicy",
     "uniform": "pipeline.policy.uniform:UniformPolicy",
 }
-DEFAULT_POLICY = "greedy"
+DEFAULT_POLICY = "meta"
 
 
 def load_policy(name: str) -> Policy:
