@@ -126,7 +126,7 @@ def by_hand(accuracy: float, ms: float) -> Effect:
     return Effect(accuracy=accuracy, latency_ms={ONNX: ms, LITERT: 2 * ms})
 
 
-def test_between_probed_widths_lies_a_straight_line() -> None:
+def test_between_probed_widths_latency_lies_on_a_line_and_the_drop_on_a_power_law() -> None:
     context = replace(
         context_of(residual_graph()), float_accuracy=90.0, base_latency_ms={ONNX: 4.0, LITERT: 8.0}
     )
@@ -138,16 +138,17 @@ def test_between_probed_widths_lies_a_straight_line() -> None:
     }
     found = interpolated(probed, context)
     assert {key: found[key] for key in probed} == probed
+    # The drop doubles from half to three quarters cut: 10 (cut / 0.5)^(ln 2 / ln 1.5).
     expected = {
-        0.375: (75.0, 2.0),
-        0.625: (82.5, 3.25),
-        0.75: (85.0, 3.5),
-        0.875: (87.5, 3.75),
+        0.375: (75.3557, 2.0),
+        0.625: (83.8847, 3.25),
+        0.75: (86.9424, 3.5),
+        0.875: (89.0651, 3.75),
     }
     assert found.keys() - probed.keys() == {Change(unit=name, keep_ratio=keep) for keep in expected}
     for keep, (accuracy, ms) in expected.items():
         effect = found[Change(unit=name, keep_ratio=keep)]
-        assert effect.accuracy == pytest.approx(accuracy)
+        assert effect.accuracy == pytest.approx(accuracy, abs=1e-4)
         assert effect.latency_ms == pytest.approx({ONNX: ms, LITERT: 2 * ms})
 
 
@@ -227,3 +228,28 @@ def test_a_model_whose_numbers_overflow_is_a_failed_trial() -> None:
     assert "auc of the compressed model is nan" in found.failure.message
     assert (found.accuracy, found.reward) == (None, None)
     assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_unit_probed_once_drops_by_the_usual_power() -> None:
+    context = replace(
+        context_of(residual_graph()), float_accuracy=90.0, base_latency_ms={ONNX: 4.0, LITERT: 8.0}
+    )
+    name = "layer3.1.conv1"
+    found = interpolated({Change(unit=name, keep_ratio=0.25): by_hand(63.0, 1.0)}, context)
+    half = found[Change(unit=name, keep_ratio=0.5)]
+    assert half.accuracy == pytest.approx(90.0 - 27.0 * (0.5 / 0.75) ** 3)
+
+
+def test_probes_in_the_wrong_order_still_give_a_rising_drop() -> None:
+    context = replace(
+        context_of(residual_graph()), float_accuracy=90.0, base_latency_ms={ONNX: 4.0, LITERT: 8.0}
+    )
+    name = "layer3.1.conv1"
+    noisy = {
+        Change(unit=name, keep_ratio=0.25): by_hand(89.9, 1.0),
+        Change(unit=name, keep_ratio=0.5): by_hand(89.8, 3.0),
+    }
+    found = interpolated(noisy, context)
+    drops = [90.0 - found[Change(unit=name, keep_ratio=keep)].accuracy for keep in (0.875, 0.75, 0.625)]
+    assert drops == sorted(drops)
+    assert drops[0] > 0.0
