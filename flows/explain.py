@@ -83,14 +83,18 @@ def _read(kind: type[Kind], path: Path, otherwise: str) -> Kind:
 
 
 def _show(console: Console, found: TargetExplanation) -> None:
-    table = Table(title=_title(found), title_justify="left", title_style="bold")
-    table.add_column("unit or block", overflow="fold")
+    table = Table(title=_title(found), title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column(
+        "unit or block", overflow="fold", min_width=max(map(len, map(_name, found.reasons)), default=0)
+    )
     for heading in ("kept", "MACs", "latency", "alone", "undone", "one step on"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
+        table.add_column(heading, justify="right")
     for reason in found.reasons:
         table.add_row(*map(escape, _cells(reason)))
     console.print(table)
+    for reason in found.reasons:
+        why = "; ".join([reason.why, *_features(reason)])
+        console.print(f"{_name(reason)}: {why}", highlight=False, markup=False)
     console.print(
         "Each change as milliseconds / points of the metric lost. Alone: made to the original, measured "
         "(~ on the line between two measurements). Undone and one step on: predicted within the plan.",
@@ -119,15 +123,18 @@ def _cells(reason: Reason) -> tuple[str, ...]:
     share = reason.latency_share
     mark = "" if reason.measured or reason.alone is None else "~"
     return (
-        f"block {reason.name}" if reason.is_block else reason.name,
+        _name(reason),
         "removed" if reason.kept == 0.0 else f"{100 * reason.kept:.0f} %",
         f"{100 * reason.macs_share:.1f} %",
         UNKNOWN if share is None else f"{100 * share:.1f} %",
         mark + _shift(reason.alone),
         _shift(reason.undone),
         _shift(reason.further),
-        "; ".join([reason.why, *_features(reason)]),
     )
+
+
+def _name(reason: Reason) -> str:
+    return f"block {reason.name}" if reason.is_block else reason.name
 
 
 def _shift(shift: Shift | None) -> str:
@@ -136,4 +143,4 @@ def _shift(shift: Shift | None) -> str:
 
 def _features(reason: Reason) -> list[str]:
     ranked = sorted(reason.attributions.items(), key=lambda pair: -abs(pair[1]))[:SHOWN_FEATURES]
-    return [f"{name} {value:+.2f}" for name, value in ranked]
+    return [f"{name} {value:+.2g}" for name, value in ranked if value]
