@@ -24,20 +24,21 @@ RECIPE = RecoveryChoice(alpha=1.0, learning_rate=0.1)
 
 
 def trained_weights(
-    spec: ModelSpec, dataset: Dataset, seed: int, progress: Progress, samples_seen: int = SAMPLES_SEEN
+    spec: ModelSpec, dataset: Dataset, seed: int, progress: Progress, samples_seen: int | None = None
 ) -> Path:
     """Path of weights for `spec` on `dataset`, trained now if they are not in the cache.
 
     The search and test splits take no part. The same model, data, recipe and seed give the same file name.
 
     Args:
-        samples_seen: how many samples training goes through in all, within bounds on the number of epochs.
+        samples_seen: how many samples training goes through in all, at most 60 epochs and at least one; None for
+            `SAMPLES_SEEN`, and then at least six.
 
     Raises:
         RunError: the cache folder cannot be written.
     """
     name = f"{spec.model_dump_json()}|{dataset.name}|{dataset.fingerprint}|{RECIPE.model_dump_json()}|{seed}"
-    if samples_seen != SAMPLES_SEEN:
+    if samples_seen is not None:
         name += f"|{samples_seen}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     path = (
@@ -49,8 +50,8 @@ def trained_weights(
         return path
     torch.manual_seed(seed)
     module = load_model(spec)
-    fewest = FEWEST_EPOCHS if samples_seen == SAMPLES_SEEN else 1
-    epochs = min(MOST_EPOCHS, max(fewest, samples_seen / max(1, len(dataset.train))))
+    fewest, seen = (FEWEST_EPOCHS, SAMPLES_SEEN) if samples_seen is None else (1, samples_seen)
+    epochs = min(MOST_EPOCHS, max(fewest, seen / max(1, len(dataset.train))))
     choice = RECIPE.model_copy(update={"epochs": float(round(epochs))})
     recover_(module, Lesson(dataset, Views(dataset, seed), None, choice, seed), progress)
     write_whole(path, save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))
