@@ -19,7 +19,7 @@ from pipeline.plan import CompressionPlan
 from pipeline.policy.base import PolicyContext
 from pipeline.policy.plan_features import NAMES, PlanFeatures
 from pipeline.policy.plan_value import Parameters, PlanBatch, predict
-from pipeline.policy.planner import Planner
+from pipeline.policy.planner import Planner, Trained
 from pipeline.policy.planner_training import learner_named, loss
 from pipeline.policy.policy_file import SHIPPED_FOLDER, SUFFIX, PolicyFile, load_policy_file, shipped_policy
 from pipeline.policy.residual_kernel import ResidualKernel
@@ -93,7 +93,7 @@ class AdaptedPolicy:
         }
 
     def _planner(self, context: PolicyContext, target: str) -> Planner:
-        return Planner(context, target, self._adapted, self._kernels)
+        return Planner(context, target, self._adapted, self._meta)
 
     def _adapted(self, support: PlanBatch) -> Parameters:
         if not support.plans:
@@ -105,9 +105,10 @@ class AdaptedPolicy:
         return {name: torch.from_numpy(np.array(array)) for name, array in self._trained.tensors.items()}
 
     @cached_property
-    def _kernels(self) -> tuple[ResidualKernel, ResidualKernel]:
+    def _meta(self) -> Trained:
         gain, latency = self._trained.setting("kernels")
-        return ResidualKernel(tuple(gain)), ResidualKernel(tuple(latency))
+        kernels = ResidualKernel(tuple(gain)), ResidualKernel(tuple(latency))
+        return Trained(kernels, float(self._trained.setting("trust")))
 
 
 class MamlPolicy(AdaptedPolicy):

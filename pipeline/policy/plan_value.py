@@ -32,8 +32,8 @@ from pipeline.tables.codec import Options
 
 HIDDEN, EMBEDDED, POOLED = 32, 12, 16
 HEADS = 2
-# Corrections stay within these factors: exp(±REACH).
-REACH = 0.7
+# Corrections stay within the factors exp(±REACH), those of latency within exp(±LATENCY_REACH).
+REACH, LATENCY_REACH = 0.25, 0.1
 LEAST_DAMAGE = 1e-3
 # Errors that weigh 1: of the gain, and of the logarithm of the latency ratio.
 GAIN_SCALE, LATENCY_SCALE = 0.05, 0.1
@@ -186,8 +186,17 @@ def predict_parts(parameters: Parameters, batch: PlanBatch) -> tuple[Tensor, Ten
     corrections = relu(pooled @ p["pool1.weight"].T + p["pool1.bias"]) @ p["pool2.weight"].T + p["pool2.bias"]
     total = start * (added / uncorrected) * torch.exp(_bounded(corrections[:, 0]))
     some = batch.active.any(1).float()
-    log_ratio = batch.summed_log_ratio + 0.5 * torch.tanh(corrections[:, 1]) * some
+    log_ratio = batch.summed_log_ratio + LATENCY_REACH * torch.tanh(corrections[:, 1]) * some
     return total * some, log_ratio, torch.exp(log_damage) * active
+
+
+def trusted(parameters: Parameters, batch: PlanBatch, trust: float) -> tuple[Tensor, Tensor, Tensor]:
+    """As `predict_parts`; where changes were probed, only the share `trust` of ln T and ln r is its own."""
+    total, log_ratio, damage = predict_parts(parameters, batch)
+    told = (torch.isfinite(batch.damage) & batch.active).any(1)
+    share = torch.where(told, torch.tensor(trust), torch.tensor(1.0))
+    log_total = torch.lerp(torch.log(batch.summed + LEAST_DAMAGE), torch.log(total + LEAST_DAMAGE), share)
+    return torch.exp(log_total), torch.lerp(batch.summed_log_ratio, log_ratio, share), damage
 
 
 def value_loss(parameters: Parameters, batch: PlanBatch) -> Tensor:

@@ -45,13 +45,17 @@ from pipeline.policy.training import Progress, Standing, TrainSettings, load_sta
 from pipeline.tables.codec import Options
 from pipeline.tables.table_task import TableTask
 
-UPDATES = 1500
+UPDATES = 800
 TASKS_A_STEP = 4
 SUPPORTS = (1, 2, 3, 5, 8, 12)
 QUERY = 48
 HIDDEN_SHARE = 0.4
 OUTER_RATE, PLAIN_RATE = 2e-3, 2e-3
 LEAST_GAIN = 0.02
+# Trained on three families and asked about a fourth, networks made sums of measured effects worse: the share of
+# the best hypervolume after 5 trials was 0.81 with all of their corrections, 0.83 with half and 0.85 with none.
+# They wait for more families; where nothing was probed, the network answers.
+NETWORK_TRUST = 0.0
 PLANS_BEFORE, PLANS_A_KERNEL = 6, 60
 # Of the plans that the knapsack believes in.
 MOST_NEAR = 150
@@ -119,6 +123,7 @@ def train(
     summary = {
         "features": list(NAMES),
         "inner": {"rate": inner.rate, "steps": inner.steps},
+        "trust": NETWORK_TRUST,
         "kernels": [list(kernel.logs) for kernel in kernels],
         "training": {**run, "losses": [round(value, 4) for value in state.losses[::UPDATES_A_FIGURE]]},
     }
@@ -264,5 +269,5 @@ def _kernels(
         index = rng.permutation(side.batch.plans)
         support, query = index[:PLANS_BEFORE], index[PLANS_BEFORE : PLANS_BEFORE + PLANS_A_KERNEL]
         batch = PlanBatch(*side.lesson(support, query).query)
-        found.append(errors_of(parameters, side.features, side.rows[query], batch))
+        found.append(errors_of(parameters, NETWORK_TRUST, side.features, (side.rows[query], batch)))
     return ResidualKernel.fit([one for one, _ in found]), ResidualKernel.fit([two for _, two in found])

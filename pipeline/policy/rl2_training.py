@@ -22,7 +22,7 @@ from pipeline.policy.training import (
 )
 
 LEARNER = "rl2"
-UPDATES = 300
+UPDATES = 150
 LANES = 64
 # Episodes on a task; so many of the last trials a policy sees again when it proposes.
 TRIALS = 10
