@@ -52,9 +52,9 @@ QUERY = 48
 HIDDEN_SHARE = 0.4
 OUTER_RATE, PLAIN_RATE = 2e-3, 2e-3
 LEAST_GAIN = 0.02
-# Trained on three families and asked about a fourth, networks made sums of measured effects worse: the share of
-# the best hypervolume after 5 trials was 0.81 with all of their corrections, 0.83 with half and 0.85 with none.
-# They wait for more families; where nothing was probed, the network answers.
+# Trained on three families and asked about a fourth, networks made sums of measured effects worse: the share
+# of the best hypervolume after 5 trials was 0.81 with all of their corrections, 0.83 with half and 0.85 with
+# none. They wait for more families; where nothing was probed, the network answers.
 NETWORK_TRUST = 0.0
 PLANS_BEFORE, PLANS_A_KERNEL = 6, 60
 # Of the plans that the knapsack believes in.
