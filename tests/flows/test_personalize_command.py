@@ -20,7 +20,7 @@ from pipeline.compressor import load_compressed
 from pipeline.evaluation import predict
 from pipeline.personalization import Method, Personalised
 
-TARGETS = ("local-onnxruntime", "local-litert")
+TARGET = "local-onnxruntime"
 QUICK = Method("reptile", episodes=4, steps=30)
 
 
@@ -34,9 +34,7 @@ def run(
     """A finished run of an untrained network: what it will know, it has from the user's samples."""
     folder = tmp_path_factory.mktemp("run")
     flags = ["--model", "mlp", "--data", "digits", "--weights", weights("mlp"), "--policy", "uniform"]
-    flags += ["--trials", 1, "--recoveries", 0, "--max-drop", 100]
-    for target in TARGETS:
-        flags += ["--target", target]
+    flags += ["--trials", 1, "--recoveries", 0, "--max-drop", 100, "--target", TARGET]
     done = edgeloop("compress", *flags, cwd=folder)
     assert done.returncode in (0, 1), done.stderr
     return only_run(folder / "runs")
@@ -62,26 +60,25 @@ def test_the_command(run: Path, mine: Path, edgeloop: Callable[..., Any]) -> Non
     found = json.loads(done.stdout)
     assert found == json.loads((run / "personalized" / "result.json").read_text())
     assert (found["support"], found["query"], found["learner"]) == (50, 150, "reptile")
-    assert set(found["targets"]) == set(TARGETS)
-    for name, form in zip(TARGETS, ("onnx", "tflite"), strict=True):
-        one = found["targets"][name]
-        assert one["kept"] and one["query_after"] > one["query_before"] + 20.0
-        assert 0.0 < one["change_low"] <= one["query_after"] - one["query_before"] <= one["change_high"]
-        assert f"personalized/{name}/model.int8.{form}" in one["files"]
-        assert all((run / file).is_file() for file in one["files"])
-    for heard in ("reptile for local-onnxruntime", "made-up user 4 of 4", "proof on local-litert", "kept"):
+    assert set(found["targets"]) == {TARGET}
+    one = found["targets"][TARGET]
+    assert one["kept"] and one["query_after"] > one["query_before"] + 20.0
+    assert 0.0 < one["change_low"] <= one["query_after"] - one["query_before"] <= one["change_high"]
+    assert f"personalized/{TARGET}/model.int8.onnx" in one["files"]
+    assert all((run / file).is_file() for file in one["files"])
+    for heard in (f"reptile for {TARGET}", "made-up user 4 of 4", f"proof on {TARGET}", "kept"):
         assert heard in done.stderr
 
 
 def test_the_module_is_the_file(run: Path, mine: Path) -> None:
     """What `load_compressed` rebuilds from the folder is the adapted network."""
     assert personalize_run(order(run, mine), as_json=False) == 0
-    folder = run / "personalized" / "local-onnxruntime"
+    folder = run / "personalized" / TARGET
     module = load_compressed(folder)
     with np.load(mine) as arrays:
         outputs = predict(module, arrays["x"], personalize.load_dataset("digits").preprocessing)
         assert np.mean(outputs.argmax(1) == arrays["y"]) > 0.4
-    own = load_file(run / "targets" / "local-onnxruntime" / "model.safetensors")
+    own = load_file(run / "targets" / TARGET / "model.safetensors")
     assert any((tensor != own[name]).any() for name, tensor in module.state_dict().items())
 
 
@@ -100,7 +97,7 @@ def test_worse_is_not_kept(
         return Personalised(module, 0.1, True, ())
 
     monkeypatch.setattr(personalize, "personalise", emptied)
-    module = load_compressed(run / "targets" / "local-onnxruntime")
+    module = load_compressed(run / "targets" / TARGET)
     with np.load(mine) as arrays:
         x = arrays["x"]
     answers = predict(module, x, personalize.load_dataset("digits").preprocessing).argmax(1)
@@ -109,7 +106,7 @@ def test_worse_is_not_kept(
     np.savez(tmp_path / "own.npz", x=x[enough], y=answers[enough])
     assert personalize_run(order(run, tmp_path / "own.npz", shots=1), as_json=False) == 1
     out = capsys.readouterr().out
-    assert "not kept on local-onnxruntime: worse on the query" in out
+    assert f"not kept on {TARGET}: worse on the query" in out
     assert "you gave no sample of" in out
     assert [path.name for path in (run / "personalized").iterdir()] == ["result.json"]
 

