@@ -20,7 +20,7 @@ import pipeline
 from device_bench.errors import BadInputError, RunError
 from device_bench.protocol import Record
 from device_bench.storage import locked
-from pipeline.policy.policy_file import SUFFIX
+from pipeline.policy.policy_file import SHIPPED_FOLDER, SUFFIX
 from pipeline.tables.curve import Curve, Point
 
 # Whatever policies are made of; a change there can change what they propose.
@@ -109,11 +109,13 @@ def maker_of(policy: str) -> str:
         BadInputError: the file cannot be read.
     """
     digest = hashlib.sha256(_code().encode())
-    if policy.endswith(SUFFIX):
+    shipped = SHIPPED_FOLDER / f"{policy}{SUFFIX}"
+    path = Path(policy) if policy.endswith(SUFFIX) else shipped if shipped.exists() else None
+    if path is not None:
         try:
-            digest.update(Path(policy).read_bytes())
+            digest.update(path.read_bytes())
         except OSError as error:
-            raise BadInputError(f"cannot read the policy {policy}: {error.strerror}") from error
+            raise BadInputError(f"cannot read the policy {path}: {error.strerror}") from error
     return digest.hexdigest()[:16]
 
 
@@ -122,6 +124,6 @@ def _code() -> str:
     digest = hashlib.sha256()
     for room in ROOMS:
         folder = Path(pipeline.__file__).parent / room
-        for path in sorted([*folder.rglob("*.py"), *folder.rglob(f"*{SUFFIX}")]):
+        for path in sorted(folder.rglob("*.py")):
             digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return digest.hexdigest()
