@@ -31,15 +31,15 @@ FILES = (
     "trials.jsonl",
     "report.html",
 )
-# Family and policy: greedy probes every unit first, which takes a minute for the larger ones.
+# Family and policy: meta and greedy probe every unit first, which takes long for the larger ones.
 FAMILIES = (
     ("mlp", "greedy"),
-    ("cnn", "greedy"),
-    ("resnet20", "greedy"),
+    ("cnn", "meta"),
+    ("resnet20", "nsga2"),
     ("vgg", "uniform"),
     ("mobilenetv2", "random"),
     ("dscnn", "tpe"),
-    ("vit", "greedy"),
+    ("vit", "reinforce"),
 )
 ONNXRUNTIME, LITERT = "local-onnxruntime", "local-litert"
 
