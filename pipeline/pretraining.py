@@ -31,8 +31,8 @@ def trained_weights(
     The search and test splits take no part. The same model, data, recipe and seed give the same file name.
 
     Args:
-        samples_seen: how many samples training goes through in all, at most 60 epochs and at least one; None for
-            `SAMPLES_SEEN`, and then at least six.
+        samples_seen: how many samples training goes through in all, in one to 60 epochs; None for
+            `SAMPLES_SEEN`, in six to 60.
 
     Raises:
         RunError: the cache folder cannot be written.
