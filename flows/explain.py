@@ -97,7 +97,7 @@ def _show(console: Console, found: TargetExplanation) -> None:
         console.print(f"{_name(reason)}: {why}", highlight=False, markup=False)
     console.print(
         "Each change as milliseconds / points of the metric lost. Alone: made to the original, measured "
-        "(~ on the line between two measurements). Undone and one step on: predicted within the plan.",
+        "(~ between two measurements). Undone and one step on: predicted within the plan.",
         highlight=False,
     )
     for missing in found.missing:
