@@ -95,6 +95,19 @@ def test_every_module_of_device_bench_imports_without_a_word(board: Path) -> Non
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_files_that_are_no_modules_travel_along(board: Path) -> None:
+    """Shipped policies, the report's templates, the bench's known models."""
+    (packages,) = board.parent.glob("lib/python*/site-packages")
+    own = {
+        path.relative_to(ROOT)
+        for folder in ("device_bench/known", "pipeline/policy/shipped", "pipeline/report/templates")
+        for path in (ROOT / folder).iterdir()
+        if path.is_file() and path.suffix != ".py"
+    }
+    assert Path("pipeline/policy/shipped/meta.safetensors") in own
+    assert [str(path) for path in sorted(own) if not (packages / path).is_file()] == []
+
+
 @pytest.mark.parametrize("command", ["device-bench", "edgeloop"])
 def test_commands_answer_on_a_base_install(board: Path, command: str) -> None:
     done = run(board / command, "--help", cwd=board)
