@@ -6,7 +6,8 @@ the history say, and proposes the plans of most expected growth of the front: `p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import cast
 
@@ -50,7 +51,12 @@ class AdaptedPolicy:
 
     def propose(self, context: PolicyContext, history: Sequence[Trial], count: int) -> list[CompressionPlan]:
         """Up to `count` new plans; several targets are served in turn."""
-        torch.set_num_threads(1)
+        with one_thread():
+            return self._proposed(context, history, count)
+
+    def _proposed(
+        self, context: PolicyContext, history: Sequence[Trial], count: int
+    ) -> list[CompressionPlan]:
         plans: list[CompressionPlan] = []
         seen = list(history)
         while len(plans) < count:
@@ -163,6 +169,17 @@ class MetaPolicy:
         """What the best policy decides by; empty where it cannot tell."""
         told = getattr(self._best, "attribute", None)
         return {} if told is None else cast("Mapping[str, Mapping[str, float]]", told(context, history, plan))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread, which small networks like best and which repeats to the bit; after that as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _waiting(plan: CompressionPlan, number: int, origin: str) -> Trial:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from known_tasks import chain_task, residual_task
 
 from device_bench.errors import BadInputError
@@ -74,3 +75,13 @@ def test_a_task_with_one_unit_is_planned_to_its_end() -> None:
     context = replace(task.context, space=small)
     plans = load_policy("meta").propose(context, [], 10)
     assert 1 <= len(plans) == small.size() - 1
+
+
+def test_a_proposal_leaves_torch_its_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        load_policy("meta").propose(residual_task().context, [], 1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
