@@ -173,7 +173,7 @@ class MetaPolicy:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch on one thread, which small networks like best and which repeats to the bit; after that as before."""
+    """torch on one thread, which small networks like best and which repeats to the bit; then as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
