@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,31 @@ def run(*arguments: object, code: int = 0) -> str:
     return result.output
 
 
+# A process of its own: Prefect's log handlers keep hold of the streams of whoever imported it first.
+ALONE = """
+import json, sys
+from pathlib import Path
+from flows.meta_train_start import MetaTrainRequest, meta_train
+
+given = json.loads(sys.argv[1])
+paths = {name: Path(given[name]) for name in ("tasks", "out", "shipped")}
+sys.exit(meta_train(MetaTrainRequest(**{**given, **paths}), as_json=sys.argv[2] == "json"))
+"""
+
+
+def trained_alone(request: MetaTrainRequest, *, as_json: bool) -> str:
+    """What `meta_train` printed on standard output, in a process of its own."""
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(request).items()}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, json.dumps(given), "json" if as_json else "words"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_lists(tmp_path_factory.mktemp("lists"))
@@ -34,11 +61,10 @@ def request_of(lists: tuple[Path, Path], folder: Path) -> MetaTrainRequest:
 
 
 def test_a_policy_is_trained_judged_and_promoted_and_the_same_again_is_kept_aside(
-    lists: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lists: tuple[Path, Path], tmp_path: Path
 ) -> None:
     request = request_of(lists, tmp_path)
-    assert meta_train(request, as_json=True) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(trained_alone(request, as_json=True))
     out = tmp_path / "out" / "reptile.safetensors"
     assert told["policy"] == str(out)
     assert [one["promoted"] for one in told["decisions"]] == [True, True]
@@ -51,8 +77,7 @@ def test_a_policy_is_trained_judged_and_promoted_and_the_same_again_is_kept_asid
     assert json.loads((tmp_path / "out" / "reptile.learning.json").read_text())["updates"] == 3
     assert (tmp_path / "out" / "reptile.learning.svg").read_text().startswith("<svg")
 
-    assert meta_train(replace(request, out=tmp_path / "again"), as_json=True) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(trained_alone(replace(request, out=tmp_path / "again"), as_json=True))
     assert (tmp_path / "again" / "reptile.safetensors").read_bytes() == content
     assert [one["promoted"] for one in told["decisions"]] == [False, False]
     assert all("not better" in one["reason"] for one in told["decisions"])
@@ -60,14 +85,11 @@ def test_a_policy_is_trained_judged_and_promoted_and_the_same_again_is_kept_asid
     assert verdict["decisions"] == told["decisions"]
 
 
-def test_without_held_out_tasks_nothing_is_replaced(
-    lists: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_held_out_tasks_nothing_is_replaced(lists: tuple[Path, Path], tmp_path: Path) -> None:
     alone = tmp_path / "train.toml"
     alone.write_text(f'tables = "{lists[0].parent / "tables"}"\n' + lists[0].read_text(), encoding="utf-8")
     request = replace(request_of(lists, tmp_path), tasks=alone, experience=str(tmp_path / "empty.sqlite"))
-    assert meta_train(request, as_json=False) == 0
-    told = capsys.readouterr().out
+    told = trained_alone(request, as_json=False)
     assert "the policy is kept aside, and nothing is replaced" in told
     assert "empty.sqlite adds 0 tasks" in " ".join(told.split())
     assert not (tmp_path / "shipped").exists()
