@@ -14,45 +14,20 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.func import grad_and_value
 
-from pipeline.learning.adam import AdamState, adam_start, adam_step
-from pipeline.learning.inner import (
-    Batch,
-    InnerLoop,
-    Loss,
-    MetaStep,
-    Parameters,
-    TaskBatch,
-    check_finite,
-    check_tasks,
-    detached,
-)
+from pipeline.learning.inner import Loss, Parameters, TaskBatch, check_finite, check_tasks
+from pipeline.learning.maml import MAML
 
 
 @dataclass(frozen=True)
-class FOMAML:
-    """First-order MAML.
+class FOMAML(MAML):
+    """First-order MAML: the same steps, another gradient.
 
     Args:
         inner: the steps that adapt to a task.
         outer_rate: β, Adam's rate.
     """
 
-    inner: InnerLoop
-    outer_rate: float = 1e-3
     name: str = "fomaml"
-
-    def start(self, parameters: Parameters) -> AdamState:
-        """Adam's state before the first outer step."""
-        return adam_start(detached(parameters))
-
-    def meta_step(
-        self, parameters: Parameters, state: AdamState, tasks: Sequence[TaskBatch], loss: Loss
-    ) -> MetaStep:
-        """One outer step; see `MetaLearner`."""
-        origin = detached(parameters)
-        gradients, value = self.meta_gradient(origin, tasks, loss)
-        moved, state = adam_step(origin, gradients, state, self.outer_rate)
-        return MetaStep(moved, state, float(value))
 
     def meta_gradient(
         self, parameters: Parameters, tasks: Sequence[TaskBatch], loss: Loss
@@ -68,7 +43,3 @@ class FOMAML:
             total = value if total is None else total + value
         assert gradients is not None and total is not None
         return {name: found / len(tasks) for name, found in gradients.items()}, total / len(tasks)
-
-    def adapt(self, parameters: Parameters, support: Batch, loss: Loss) -> Parameters:
-        """`parameters` after the inner steps on `support`."""
-        return self.inner.adapt(parameters, support, loss)
