@@ -30,8 +30,8 @@ from device_bench.errors import BadInputError, EdgeloopError
 from device_bench.storage import write_whole
 from exporters.held_out import held_out_sources
 from exporters.workbench_task import WorkbenchSource
-from flows.policy_evaluate import default_folder
-from flows.standings_tables import played, show_standings
+from flows.training.policy_evaluate import default_folder
+from flows.training.standings_tables import played, show_standings
 from pipeline.data.cache import cache_folder
 from pipeline.policy import POLICIES, load_policy
 from pipeline.report.curves import curves_svg

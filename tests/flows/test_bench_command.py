@@ -28,7 +28,7 @@ def bench(*arguments: object) -> Result:
 
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.bench.BenchRequest", partial(BenchRequest, timing=SHORT))
+    monkeypatch.setattr("flows.measuring.bench.BenchRequest", partial(BenchRequest, timing=SHORT))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from device_bench.protocol import (
     Memory,
     RuntimeName,
 )
-from flows.bench_tables import show_comparisons, show_outcomes, verdict
+from flows.measuring.bench_tables import show_comparisons, show_outcomes, verdict
 
 DEVICE = DeviceInfo(
     hostname="board", machine="aarch64", system="Linux", cpu_model="A72", cpu_count=4, memory_bytes=1 << 30

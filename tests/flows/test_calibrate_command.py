@@ -8,8 +8,8 @@ from rich.console import Console
 
 from device_bench.errors import BadInputError
 from device_bench.protocol import DeviceInfo, RuntimeName
-from flows.calibrate import calibrate_target, show_summary
 from flows.cli import app
+from flows.measuring.calibrate import calibrate_target, show_summary
 from pipeline.latency_model.accuracy import errors_of
 from pipeline.latency_model.records import CalibrationHeader, Summary
 from pipeline.latency_model.store import CalibrationFile

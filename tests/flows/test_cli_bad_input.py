@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
 from flows.cli import app
-from flows.job import CompressJob
+from flows.compression.job import CompressJob
 
 BAD_USE, FAILURE = 2, 3
 NETS = """

@@ -13,7 +13,7 @@ from click.testing import Result
 from known_tables import write_lists
 
 from flows.cli import app
-from flows.meta_train_start import MetaTrainRequest, meta_train
+from flows.training.meta_train_start import MetaTrainRequest, meta_train
 from pipeline.policy.policy_file import load_policy_file
 
 
@@ -30,7 +30,7 @@ def run(*arguments: object, code: int = 0) -> str:
 ALONE = """
 import json, sys
 from pathlib import Path
-from flows.meta_train_start import MetaTrainRequest, meta_train
+from flows.training.meta_train_start import MetaTrainRequest, meta_train
 
 given = json.loads(sys.argv[1])
 paths = {name: Path(given[name]) for name in ("tasks", "out", "shipped")}

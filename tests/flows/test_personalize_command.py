@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from device_bench.errors import BadInputError
-from flows import personalize
-from flows.personalize import PersonalizeOrder, personalize_run
+from flows.training import personalize
+from flows.training.personalize import PersonalizeOrder, personalize_run
 from pipeline.compressor import load_compressed
 from pipeline.evaluation import predict
 from pipeline.personalization import Method, Personalised

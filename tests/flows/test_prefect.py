@@ -102,7 +102,7 @@ def test_runs_read_well_in_prefect(
 
 
 def test_a_server_of_the_users_own_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import start
+    from flows.compression import start
 
     for name in start.PREFECT_SETTINGS:
         monkeypatch.setenv(name, os.environ.get(name, start.PREFECT_SETTINGS[name]))

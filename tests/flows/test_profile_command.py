@@ -19,7 +19,7 @@ from exporters import exporter_for
 from exporters.base import ArtifactMetadata
 from exporters.profile import OTHER, units_of_layers
 from flows.cli import app
-from flows.stages import _shares
+from flows.compression.stages import _shares
 from pipeline.progress import Silent
 from pipeline.tracing import trace
 
@@ -36,7 +36,7 @@ def bench(*arguments: object) -> Result:
 
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.profile.BenchRequest", partial(BenchRequest, timing=SHORT))
+    monkeypatch.setattr("flows.measuring.profile.BenchRequest", partial(BenchRequest, timing=SHORT))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_a_run_goes_on_without_a_profile(net: nn.Module, monkeypatch: pytest.Mon
         bench=SimpleNamespace(profile=lambda module, plan: outcomes), module=net, graph=trace(net, SHAPE)
     )
     watch = Silent()
-    monkeypatch.setattr("flows.stages.reporter", lambda: watch)
+    monkeypatch.setattr("flows.compression.stages.reporter", lambda: watch)
 
     class Timed(SimpleNamespace):
         def timed(self, stage: str) -> Any:

@@ -67,8 +67,8 @@ def board(agent: LiveAgent) -> LiveAgent:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.bench.BenchRequest", partial(BenchRequest, timing=SHORT))
-    monkeypatch.setattr("flows.bench.ROUNDS", Rounds(count=3, seconds=0.02))
+    monkeypatch.setattr("flows.measuring.bench.BenchRequest", partial(BenchRequest, timing=SHORT))
+    monkeypatch.setattr("flows.measuring.bench.ROUNDS", Rounds(count=3, seconds=0.02))
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_check_of_this_machine() -> None:
 
 def test_check_finds_wrong_answers(board: LiveAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     strict = tuple(model._replace(tolerance=-1.0) for model in KNOWN_MODELS)
-    monkeypatch.setattr("flows.target_check.KNOWN_MODELS", strict)
+    monkeypatch.setattr("flows.measuring.target_check.KNOWN_MODELS", strict)
     checked = command("targets", "check", "board")
     assert checked.exit_code == 3
     assert checked.stdout.count("wrong answers") == len(KNOWN_MODELS)

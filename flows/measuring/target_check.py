@@ -19,8 +19,8 @@ from device_bench.local import describe
 from device_bench.pinned import days_left
 from device_bench.protocol import Failure, RuntimeName
 from device_bench.wire import AgentInfo, RuntimeInfo
-from flows.targets import device_from, known_device
-from flows.waiting import Waiting
+from flows.measuring.targets import device_from, known_device
+from flows.measuring.waiting import Waiting
 from pipeline.target_bench import agent_bench
 from pipeline.target_book import LOCAL, Device, default_book
 

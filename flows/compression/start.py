@@ -13,12 +13,12 @@ from threading import Thread
 from rich.console import Console
 
 from device_bench.errors import BadInputError, unknown_name
+from flows.compression.job import CompressJob, stored_job
+from flows.compression.outcome import show_result
+from flows.compression.sources import SOURCE_FILE
 from flows.interrupts import CtrlC
-from flows.job import CompressJob, stored_job
-from flows.outcome import show_result
 from flows.screen import Screen
 from flows.server import TemporaryServer
-from flows.sources import SOURCE_FILE
 from pipeline.progress import current_reporter
 from pipeline.result import RunResult
 from pipeline.run_folder import RunFolder
@@ -133,7 +133,7 @@ def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
             screen.advance(0, "loading Prefect, torch and the converters")
             server = prepare_prefect()
             from exporters.litert_library import warm_up
-            from flows.compress import compress_flow
+            from flows.compression.compress import compress_flow
 
             # The converter takes seconds to import; Prefect's server takes as long to start.
             Thread(target=warm_up, name="warm-up", daemon=True).start()

@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.console import Console
 
 from device_bench.errors import BadInputError
+from flows.compression.start import prepare_prefect
 from flows.interrupts import CtrlC
 from flows.screen import Screen
-from flows.standings_tables import show_standings
-from flows.start import prepare_prefect
+from flows.training.standings_tables import show_standings
 from pipeline.policy.policy_file import SHIPPED_FOLDER, SUFFIX
 from pipeline.progress import current_reporter
 from pipeline.tables.task_list import read_task_list
@@ -61,7 +61,7 @@ def meta_train(request: MetaTrainRequest, *, as_json: bool) -> int:
             screen.stage("start", 1)
             screen.advance(0, "loading Prefect and torch")
             server = prepare_prefect()
-            from flows.meta_train import MetaTrainOrder, meta_train_flow
+            from flows.training.meta_train import MetaTrainOrder, meta_train_flow
 
             if server is not None:
                 server.wait_ready()

@@ -14,9 +14,9 @@ from rich.console import Console
 from device_bench.errors import BadInputError
 from device_bench.storage import write_whole
 from exporters.proof import CALIBRATION_SAMPLES, Prover
-from flows.job import CompressJob, stored_job
-from flows.personalize_result import Personalization, PersonalizedTarget, show_personalization
+from flows.compression.job import CompressJob, stored_job
 from flows.screen import Screen
+from flows.training.personalize_result import Personalization, PersonalizedTarget, show_personalization
 from pipeline.compressor import RECIPE_FILE, Recipe, load_compressed, save_compressed
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset, Split

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from device_bench.errors import BadInputError
 from device_bench.storage import write_whole
-from flows.standings_tables import played, show_standings
+from flows.training.standings_tables import played, show_standings
 from pipeline.data.cache import cache_folder
 from pipeline.report.curves import curves_svg
 from pipeline.tables.contest import Contest

@@ -13,9 +13,9 @@ from rich.console import Console
 from device_bench.errors import BadInputError
 from device_bench.protocol import BenchRequest, Comparison, Failure, Measurement, Record, Rounds
 from device_bench.runtimes import SUFFIXES
-from flows.bench_tables import show_comparisons, show_outcomes
-from flows.profile import profile_artifact
-from flows.waiting import Waiting
+from flows.measuring.bench_tables import show_comparisons, show_outcomes
+from flows.measuring.profile import profile_artifact
+from flows.measuring.waiting import Waiting
 from pipeline.target import Target, device_of, find_targets, known_targets, target_beside
 from pipeline.target_bench import ask_again, bench_for
 from pipeline.target_book import LOCAL

@@ -15,7 +15,7 @@ from device_bench.profile_table import show_profile
 from device_bench.protocol import BenchRequest, Failure, Profile
 from exporters.metadata import read_metadata
 from exporters.profile import OTHER, unit_shares
-from flows.waiting import Waiting
+from flows.measuring.waiting import Waiting
 from pipeline.errors import ExportError
 from pipeline.target import Target
 from pipeline.target_bench import bench_for

@@ -12,9 +12,9 @@ from device_bench.protocol import Failure
 from exporters.candidates import ShapeBench
 from exporters.profile import unit_shares, units_of_layers
 from exporters.proof import SUFFIX, Prover
-from flows.bookkeeping import Session
-from flows.job import CompressJob
-from flows.sources import at_hand, keep_source
+from flows.compression.bookkeeping import Session
+from flows.compression.job import CompressJob
+from flows.compression.sources import at_hand, keep_source
 from pipeline.compressor import save_compressed
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset

@@ -13,8 +13,8 @@ from device_bench.protocol import Measurement, Record
 from device_bench.storage import write_whole
 from exporters.base import Artifact
 from exporters.proof import SUFFIX, speedup
-from flows.bookkeeping import Session
-from flows.explain import explained
+from flows.compression.bookkeeping import Session
+from flows.training.explain import explained
 from pipeline.compressor import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_compressed, save_compressed
 from pipeline.data.base import Metric, Split
 from pipeline.plan import CompressionPlan

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from device_bench.errors import BadInputError
 from device_bench.protocol import Record
-from flows.bookkeeping import TASK_FILE
+from flows.compression.bookkeeping import TASK_FILE
 from pipeline.experience import Trial, TrialLog
 from pipeline.plan import CompressionPlan
 from pipeline.policy import POLICIES, load_policy

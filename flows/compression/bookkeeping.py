@@ -13,8 +13,8 @@ from pydantic import Field
 from device_bench.protocol import Record
 from device_bench.storage import write_whole
 from exporters.proof import Prover
-from flows.job import CompressJob
-from flows.sources import seen_from
+from flows.compression.job import CompressJob
+from flows.compression.sources import seen_from
 from pipeline.compressor import Recipe
 from pipeline.data.base import Split
 from pipeline.experience import ExperienceStore, Trial, TrialLog

@@ -12,10 +12,10 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.bookkeeping import Session
-from flows.conclusion import PROOF_STEPS, conclude, prove_target
-from flows.job import CompressJob
-from flows.stages import (
+from flows.compression.bookkeeping import Session
+from flows.compression.conclusion import PROOF_STEPS, conclude, prove_target
+from flows.compression.job import CompressJob
+from flows.compression.stages import (
     baseline_station,
     changes_left,
     prepare_station,
@@ -23,7 +23,7 @@ from flows.stages import (
     recover_station,
     trial_station,
 )
-from flows.wording import best_recovered_in_words, best_trial_in_words, latency_in_words
+from flows.compression.wording import best_recovered_in_words, best_trial_in_words, latency_in_words
 from pipeline.experience import Trial
 from pipeline.policy.base import Change, PolicyContext
 from pipeline.progress import reporter

@@ -1,0 +1,34 @@
+"""The `edgeloop` command. Heavy imports stay inside the commands: help must come at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from flows.cli import bench, catalogue, compress, experience, learning, policy, targets
+from flows.cli.guard import typer
+
+app = typer.Typer(
+    name="edgeloop",
+    help="Compress a trained network for the devices it will really run on, and prove it there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(compress.compress)
+app.command()(bench.bench)
+app.command()(bench.calibrate)
+app.command()(learning.personalize)
+app.command("meta-train")(learning.meta_train)
+app.command()(catalogue.models)
+app.command()(catalogue.data)
+app.add_typer(targets.app, name="targets")
+app.add_typer(policy.app, name="policy")
+app.add_typer(experience.app, name="experience")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # Modules named as module:callable are found from where the user stands.
+    sys.path.insert(0, str(Path.cwd()))
+    app()

@@ -1,0 +1,1 @@
+"""What learns from runs and tables: meta-training, evaluation, experience, personalising, explaining."""
