@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from device_bench.errors import UnreachableError
 from device_bench.protocol import BenchRequest, Failure, FailureKind, Measurement, Profile, TimingPolicy
 from device_bench.storage import write_whole
 from exporters import exporter_for
@@ -47,6 +48,9 @@ class ShapeBench:
         targets: where candidates are measured.
         calibration: preprocessed samples [n, *input_shape].
         folder: measurements are kept here by shape, so that a resumed run goes on without them.
+
+    A target whose board goes away is set aside in `gone`, with what was said of it, and is not asked again:
+    the others go on without it.
     """
 
     original: nn.Module
@@ -55,13 +59,40 @@ class ShapeBench:
     calibration: np.ndarray
     folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
     _traced: dict[str, TracedOnnx | TracedTflite] = field(default_factory=dict)
     _untraceable: set[str] = field(default_factory=set)
 
     def measure(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Measurement | Failure]:
-        """Latency and memory of `module` on each target; a shape seen before is not measured again."""
+        """Latency and memory of `module` on each target; a shape seen before is not measured again.
+
+        Raises:
+            UnreachableError: no target is left whose board answers.
+        """
         signature = shape_signature(module, self.graph)
-        return {target.name: self._on(target, module, plan, signature) for target in self.targets}
+        found = {}
+        for target in self.present:
+            try:
+                found[target.name] = self._on(target, module, plan, signature)
+            except UnreachableError as error:
+                self.set_aside(target, error)
+        return found
+
+    @property
+    def present(self) -> tuple[Target, ...]:
+        """The targets whose boards have not gone away."""
+        return tuple(target for target in self.targets if target.name not in self.gone)
+
+    def set_aside(self, target: Target, error: UnreachableError) -> None:
+        """Go on without a target whose board is gone.
+
+        Raises:
+            UnreachableError: it was the last one.
+        """
+        self.gone[target.name] = str(error)
+        LOG.warning("%s is set aside: %s", target.name, error)
+        if not self.present:
+            raise error
 
     def _on(
         self, target: Target, module: nn.Module, plan: CompressionPlan, signature: str
@@ -87,7 +118,7 @@ class ShapeBench:
 
     def profile(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Profile | Failure]:
         """Where the latency of `module` goes on each target; what was told of a plan before is kept."""
-        return {target.name: self._profile_on(target, module, plan) for target in self.targets}
+        return {target.name: self._profile_on(target, module, plan) for target in self.present}
 
     def _profile_on(self, target: Target, module: nn.Module, plan: CompressionPlan) -> Profile | Failure:
         known = self.folder / f"{plan.plan_id}-{target.name}.profile.json"

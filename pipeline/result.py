@@ -88,7 +88,7 @@ class UnitRow(Record):
 
 
 class RunResult(Record):
-    """The whole of `result.json`."""
+    """The whole of `result.json`. `lost`: targets whose boards went away, and what was said of them."""
 
     run_id: str
     model: str
@@ -101,6 +101,7 @@ class RunResult(Record):
     seconds: float
     seconds_by_stage: dict[str, float] = Field(default_factory=dict)
     targets: dict[str, TargetResult]
+    lost: dict[str, str] = Field(default_factory=dict)
     points: tuple[TrialPoint, ...] = ()
     units: tuple[UnitRow, ...] = ()
     removed: dict[str, tuple[str, ...]] = Field(default_factory=dict)

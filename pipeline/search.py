@@ -42,7 +42,7 @@ class CandidateBench(Protocol):
     """Builds a candidate for every target and measures it there."""
 
     def measure(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Measurement | Failure]:
-        """Latency and memory of `module`, which `plan` made, on each target by name."""
+        """Latency and memory of `module`, which `plan` made, on each target by name that is not gone."""
         ...
 
     def profile(self, module: nn.Module, plan: CompressionPlan) -> Mapping[str, Profile | Failure]:
@@ -207,7 +207,11 @@ def finished_trial(
     outcomes: Mapping[str, Measurement | Failure],
     baselines: Sequence[Baseline],
 ) -> Trial:
-    """The record of a trial from what was found."""
+    """The record of a trial from what was found.
+
+    A target without an outcome is gone: the plan is not to blame, and is judged by the others.
+    """
+    baselines = [baseline for baseline in baselines if baseline.target in outcomes]
     found = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Measurement)}
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, Failure)]
     if not math.isfinite(accuracy):

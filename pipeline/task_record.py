@@ -72,7 +72,7 @@ class TaskRecord(Record):
             graph=self.graph,
             space=PlanSpace.of(self.graph, self.width_step),
             budget=self.task.budget,
-            targets=self.task.targets,
+            targets=tuple(t for t in self.task.targets if t.name in self.base_latency_ms),
             float_accuracy=self.float_accuracy,
             base_latency_ms=self.base_latency_ms,
             seed=seed,

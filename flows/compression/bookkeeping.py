@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from device_bench.protocol import Record
 from device_bench.storage import write_whole
+from exporters.candidates import ShapeBench
 from exporters.proof import Prover
 from flows.compression.job import CompressJob
 from flows.compression.sources import seen_from
@@ -25,6 +26,7 @@ from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.reward import Baseline
 from pipeline.search import Workbench
 from pipeline.selection import SEEN_DROP_COUNTS, Yardstick
+from pipeline.target import Target
 from pipeline.task import ModelSpec
 from pipeline.task_record import ProbeRecord, TaskRecord
 
@@ -49,6 +51,7 @@ class Session:
     folder: Path
     workbench: Workbench
     spec: ModelSpec
+    bench: ShapeBench
     prover: Prover
     log: TrialLog
     store: ExperienceStore
@@ -63,6 +66,15 @@ class Session:
     _test: Split | None = None
     _views: Views | None = None
     _teacher: RememberingTeacher | None = None
+
+    @property
+    def present(self) -> tuple[Target, ...]:
+        """The targets whose boards have not gone away in this process."""
+        return tuple(target for target in self.workbench.task.targets if target.name not in self.bench.gone)
+
+    def lacks_present(self, latency_ms: Mapping[str, float]) -> bool:
+        """True if a present target has no latency there: its board was gone when the others were measured."""
+        return any(target.name not in latency_ms for target in self.present)
 
     def open_books(self) -> None:
         """Read what an earlier process of this run finished."""

@@ -12,6 +12,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from device_bench.errors import UnreachableError
 from flows.compression.bookkeeping import Session
 from flows.compression.conclusion import PROOF_STEPS, conclude, prove_target
 from flows.compression.job import CompressJob
@@ -110,12 +111,17 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
     _search(session, context, job)
     yardstick = session.yardstick(context)
     decided: set[int] = set()
-    for target in session.workbench.task.targets:
+    for target in session.present:
         _recover_for(session, yardstick, target.name, decided)
     targets = {}
-    for target in session.workbench.task.targets:
+    for target in session.present:
         watch.stage(f"prove on {target.name}", PROOF_STEPS)
-        targets[target.name] = prove(session, yardstick, target)
+        try:
+            targets[target.name] = prove(session, yardstick, target)
+        except UnreachableError as error:
+            session.bench.set_aside(target, error)
+    for name, reason in session.bench.gone.items():
+        watch.note(f"{name} is set aside: {reason}")
     watch.stage("report", 1)
     result: RunResult = report(session, targets)
     _publish(result)

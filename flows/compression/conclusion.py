@@ -153,6 +153,7 @@ def gather_files(session: Session, targets: dict[str, TargetResult]) -> None:
     by_format = {
         target.artifact_format: targets[target.name].plan_id
         for target in reversed(session.workbench.task.targets)
+        if target.name in targets
     }
     for form in ("onnx", "tflite"):
         plan_id = by_format.get(form, first.plan_id)
@@ -182,11 +183,12 @@ def conclude(session: Session, targets: dict[str, TargetResult], notes: Sequence
         metric=session.workbench.dataset.metric.value,
         higher_is_better=session.workbench.dataset.metric.higher_is_better,
         budget=task.budget,
-        budget_met=all(found.budget_met for found in targets.values()),
+        budget_met=not session.bench.gone and all(found.budget_met for found in targets.values()),
         trials=len(session.trials),
         seconds=sum(session.seconds.values()),
         seconds_by_stage=session.seconds,
         targets=targets,
+        lost=dict(session.bench.gone),
         points=tuple(_point(session, number) for number in range(len(session.trials))),
         units=tuple(
             UnitRow(

@@ -21,6 +21,9 @@ def show_result(console: Console, result: RunResult, folder: Path) -> None:
     for name, found in result.targets.items():
         for miss in found.misses:
             console.print(f"[yellow]budget missed[/yellow] on {name}: {escape(miss)}")
+    for name, reason in result.lost.items():
+        told = f"{name} went away: {reason}; once it answers, `edgeloop compress --resume {folder}` adds it"
+        console.print(f"[yellow]not measured[/yellow] {escape(told)}", soft_wrap=True)
     summary = f"{result.trials} trials in {result.seconds:.0f} s; files in {folder}:"
     console.print(summary, highlight=False, soft_wrap=True, markup=False)
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -67,6 +68,7 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
         folder=folder,
         workbench=Workbench(task, dataset, module, graph, space, bench, job.seed),
         spec=spec,
+        bench=bench,
         prover=prover,
         log=TrialLog(folder / "trials.jsonl"),
         store=ExperienceStore(cache_folder() / "experience.sqlite"),
@@ -151,7 +153,8 @@ def changes_left(session: Session, context: PolicyContext) -> list[Change]:
     if session.job.policy in POLICIES_WITHOUT_PROBES:
         return []
     wanted = changes_to_probe(context.graph, context.space)
-    return [change for change in wanted if change not in session.effects]
+    known = session.effects
+    return [c for c in wanted if c not in known or session.lacks_present(known[c].latency_ms)]
 
 
 def probe_station(session: Session, change: Change) -> Effect:
@@ -166,7 +169,9 @@ def trial_station(session: Session, context: PolicyContext, number: int) -> Tria
     """The trial of that number, from the books or made now; None if the policy has no new plan."""
     known = next((trial for trial in session.trials if trial.number == number), None)
     if known is not None:
-        return known
+        lacks = known.failure is None and session.lacks_present(known.latency_ms)
+        return _completed(session, known) if lacks else known
+    context = replace(context, targets=session.present)
     # The first trial comes before the probes that most policies learn from, so from features alone: it shows
     # at once that building, exporting and measuring work.
     policy = load_policy(session.job.policy)
@@ -180,6 +185,17 @@ def trial_station(session: Session, context: PolicyContext, number: int) -> Tria
     if found.failure is not None:
         reporter().note(f"trial {number} failed: {found.failure.kind}: {found.failure.message}")
     return found
+
+
+def _completed(session: Session, known: Trial) -> Trial:
+    """A trial measured on targets that were gone when it was made; what was measured is not made again."""
+    with session.timed("trials"):
+        request = TrialRequest(known.number, known.plan, known.origin)
+        found = run_trial(session.workbench, request, session.baselines)
+    update = {"plan": known.plan, "accuracy_recovered": known.accuracy_recovered, "seconds": known.seconds}
+    done = found.model_copy(update=update)
+    session.keep_trial(done)
+    return done
 
 
 def recover_station(session: Session, found: Trial, target_name: str) -> Trial:

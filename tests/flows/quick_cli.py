@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib import import_module
 
+from device_bench.connection import Patience
 from device_bench.protocol import Rounds, TimingPolicy
 
 SHORT = {"warmup_seconds": 0.0, "min_samples": 8, "min_seconds": 0.02, "max_seconds": 5.0}
@@ -16,6 +18,8 @@ def shorten() -> None:
     candidates.CANDIDATE_TIMING = candidates.PROFILE_TIMING = TimingPolicy(**SHORT)
     proof.PROOF_TIMING = TimingPolicy(**SHORT)
     proof.PROOF_ROUNDS = Rounds(count=3, seconds=0.02)
+    # A board that went away is waited for as long as a test can wait.
+    import_module("device_bench.connection").Patience = partial(Patience, lost_seconds=5.0)
 
 
 if __name__ == "__main__":
