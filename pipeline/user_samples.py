@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from device_bench.errors import BadInputError
+from pipeline.data.arrays import read_arrays
 from pipeline.data.base import Dataset, Split
 from pipeline.errors import DataError
 
@@ -106,19 +105,11 @@ def parted(samples: Split, shots: int, seed: int, labels: tuple[str, ...]) -> Us
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise DataError(f"samples {path} do not exist; {FORM}")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is a single array; {FORM}")
-        with loaded as archive:
-            missing = [name for name in ("x", "y") if name not in archive.files]
-            if missing:
-                raise DataError(
-                    f"{path} has no array named {' and '.join(missing)}, only "
-                    f"{', '.join(archive.files) or 'nothing'}; {FORM}"
-                )
-            return {name: archive[name] for name in ("x", "y")}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as .npz ({error}); {FORM}") from error
+    arrays = read_arrays(path, "samples file", FORM)
+    missing = [name for name in ("x", "y") if name not in arrays]
+    if missing:
+        raise DataError(
+            f"{path} has no array named {' and '.join(missing)}, only "
+            f"{', '.join(arrays) or 'nothing'}; {FORM}"
+        )
+    return arrays

@@ -13,14 +13,13 @@ Arrays:
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from pipeline.data.arrays import read_arrays
 from pipeline.data.base import Dataset, Metric, Preprocessing, SealedSplit, Split
 from pipeline.data.splits import carve, fingerprint, stratified_indices
 from pipeline.errors import DataError
@@ -65,16 +64,7 @@ def load_npz(path: Path, seed: int) -> Dataset:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise DataError(f"data file {path} does not exist; {FORM}")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is a single array; {FORM}")
-        with loaded as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as .npz ({error}); {FORM}") from error
+    arrays = read_arrays(path, "data file", FORM)
     missing = [name for name in ("x", "y") if name not in arrays]
     unknown = sorted(set(arrays) - set(NAMES))
     halves = [n for n in ("_test", "_search") if (f"x{n}" in arrays) != (f"y{n}" in arrays)]

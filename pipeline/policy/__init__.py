@@ -22,9 +22,9 @@ POLICIES: dict[str, str] = {
     "knapsack": "pipeline.policy.knapsack:KnapsackPolicy",
     "nsga2": "pipeline.policy.nsga2:Nsga2Policy",
     "tpe": "pipeline.policy.tpe:TpePolicy",
-    "recurrent": "pipeline.policy.recurrent:RecurrentPolicy",
+    "recurrent": "pipeline.policy.played:RecurrentPolicy",
     "reinforce": "pipeline.policy.reinforce:ReinforcePolicy",
-    "rl2": "pipeline.policy.rl2:Rl2Policy",
+    "rl2": "pipeline.policy.played:Rl2Policy",
     "random": "pipeline.policy.random_search:RandomPolicy",
     "uniform": "pipeline.policy.uniform:UniformPolicy",
 }

@@ -6,8 +6,7 @@ the history say, and proposes the plans of most expected growth of the front: `p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import cast
 
@@ -24,6 +23,7 @@ from pipeline.policy.planner import Planner, Trained
 from pipeline.policy.planner_training import learner_named, loss
 from pipeline.policy.policy_file import SHIPPED_FOLDER, SUFFIX, PolicyFile, load_policy_file, shipped_policy
 from pipeline.policy.residual_kernel import ResidualKernel
+from pipeline.policy.training import one_thread
 from pipeline.tables.codec import PlanCodec
 
 META = "meta"
@@ -169,17 +169,6 @@ class MetaPolicy:
         """What the best policy decides by; empty where it cannot tell."""
         told = getattr(self._best, "attribute", None)
         return {} if told is None else cast("Mapping[str, Mapping[str, float]]", told(context, history, plan))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread, which small networks like best and which repeats to the bit; then as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _waiting(plan: CompressionPlan, number: int, origin: str) -> Trial:

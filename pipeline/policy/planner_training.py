@@ -41,7 +41,14 @@ from pipeline.policy.plan_value import (
 from pipeline.policy.planner import errors_of
 from pipeline.policy.policy_file import PolicyFile
 from pipeline.policy.residual_kernel import ResidualKernel
-from pipeline.policy.training import Progress, Standing, TrainSettings, load_standing, save_standing
+from pipeline.policy.training import (
+    Progress,
+    Standing,
+    TrainSettings,
+    load_standing,
+    one_thread,
+    save_standing,
+)
 from pipeline.tables.codec import Options
 from pipeline.tables.table_task import TableTask
 
@@ -86,6 +93,7 @@ def loss(parameters: Parameters, batch: tuple[Tensor, ...]) -> Tensor:
     return value_loss(parameters, PlanBatch(*batch))
 
 
+@one_thread()
 def train(
     learner_name: str,
     tasks: Sequence[TableTask],
@@ -102,7 +110,6 @@ def train(
     Raises:
         BadInputError: no such learner, no tasks, tasks with too few plans, or another training's checkpoint.
     """
-    torch.set_num_threads(1)
     learner = learner_named(learner_name)
     lessons = [_Lesson.of(task, seed) for task in tasks]
     if not lessons:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from device_bench.errors import BadInputError
 from pipeline.environment.outcomes import Arena, OutcomeTask
@@ -24,6 +23,7 @@ from pipeline.policy.training import (
     Standing,
     TrainSettings,
     load_standing,
+    one_thread,
     save_standing,
 )
 
@@ -34,6 +34,7 @@ HIDDEN = 48
 UPDATES_A_CHECKPOINT = 100
 
 
+@one_thread()
 def train(
     tasks: Sequence[OutcomeTask],
     settings: TrainSettings,
@@ -51,7 +52,6 @@ def train(
     """
     if not tasks:
         raise BadInputError("training from records needs at least one task; got none")
-    torch.set_num_threads(1)
     updates = settings.updates or UPDATES
     run = {"seed": seed, "updates": updates, "tasks": [task.name for task in tasks]}
     kept = load_standing(checkpoint, LEARNER, run)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from pipeline.environment.environment import PlanEnvironment
 from pipeline.environment.outcomes import OutcomeTask
@@ -18,6 +17,7 @@ from pipeline.policy.training import (
     Standing,
     TrainSettings,
     load_standing,
+    one_thread,
     save_standing,
 )
 
@@ -33,6 +33,7 @@ PPO = PpoSettings(rate=1.5e-3, discount=0.995, trace=0.97, entropy_weight=0.003,
 UPDATES_A_CHECKPOINT = 20
 
 
+@one_thread()
 def train(
     tasks: Sequence[OutcomeTask],
     settings: TrainSettings,
@@ -48,7 +49,6 @@ def train(
     Raises:
         BadInputError: no tasks, a task that cannot be played, or a checkpoint of another training.
     """
-    torch.set_num_threads(1)
     updates = settings.updates or UPDATES
     run = {"seed": seed, "updates": updates, "tasks": [task.name for task in tasks]}
     own = Rl2Settings(updates=updates, steps=STEPS, hidden=HIDDEN, ppo=PPO)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,14 @@ def load_standing(path: Path | None, learner: str, run: Mapping[str, Any]) -> St
 
 def _unfinished(learner: str) -> str:
     return f"{learner} (unfinished)"
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread, which small networks like best and which repeats to the bit; then as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -14,9 +14,8 @@ from device_bench.errors import BadInputError
 from pipeline.experience import Trial
 from pipeline.policy import load_policy
 from pipeline.policy.base import PolicyContext
+from pipeline.policy.played import RecurrentPolicy, Rl2Policy
 from pipeline.policy.policy_file import PolicyFile, load_policy_file, save_policy
-from pipeline.policy.recurrent import RecurrentPolicy
-from pipeline.policy.rl2 import Rl2Policy
 from pipeline.policy.training import TrainSettings
 
 LEARNERS = ["rl2", "recurrent"]

@@ -64,7 +64,7 @@ def test_samples_that_cannot_be_used(
 
 
 def test_files_that_are_none(tmp_path: Path, digits: Dataset) -> None:
-    with pytest.raises(BadInputError, match=r"mine.npz do not exist; give an .npz with x"):
+    with pytest.raises(BadInputError, match=r"mine.npz does not exist; give an .npz with x"):
         read_samples(tmp_path / "mine.npz", digits)
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(BadInputError, match=r"cannot be read as \.npz"):

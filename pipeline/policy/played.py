@@ -1,12 +1,15 @@
-"""A recurrent network cloned from records of plans that did well, asked for the next plan of a new task.
+"""Recurrent policies on real trials: they go on where the last trials left their state.
 
-`pipeline.learning.recurrent` has the algorithm, `pipeline.policy.recurrent_training` trains it.
+RL² (Duan et al., 2016) was trained by what its plans earned, the recurrent learner by records of plans that
+did well: `pipeline.learning.rl2` and `.recurrent` have the algorithms, `rl2_training` and
+`recurrent_training` beside this train them. How a trained network is played is the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import ClassVar
 
 from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
@@ -15,8 +18,8 @@ from pipeline.policy.policy_file import PolicyFile, shipped_policy
 from pipeline.policy.sequential import SequentialPlayer
 
 
-class RecurrentPolicy:
-    """Builds the plan that most likely makes the front of the history grow most.
+class PlayedPolicy:
+    """Plays on from what the history has left in its state.
 
     Args:
         trained: the parameters; those that come with the package where none are given.
@@ -25,7 +28,7 @@ class RecurrentPolicy:
         BadInputError: none come with the package yet.
     """
 
-    name = "recurrent"
+    name: ClassVar[str]
 
     def __init__(self, trained: PolicyFile | None = None) -> None:
         self._trained = shipped_policy(self.name) if trained is None else trained
@@ -37,3 +40,15 @@ class RecurrentPolicy:
     @cached_property
     def _player(self) -> SequentialPlayer:
         return SequentialPlayer.of(self._trained)
+
+
+class Rl2Policy(PlayedPolicy):
+    """Trained to earn most over the episodes of a task."""
+
+    name = "rl2"
+
+
+class RecurrentPolicy(PlayedPolicy):
+    """Trained to build the plan that most likely makes the front of the history grow most."""
+
+    name = "recurrent"
