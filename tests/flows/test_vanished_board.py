@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from live_agent import LiveAgent, init, launched
+from restartable_board import Board
 
-from device_bench.wire import Pairing
 from pipeline.experience import TrialLog
 from pipeline.result import RunResult
 
@@ -22,29 +17,6 @@ PATIENCE_SECONDS = 300.0
 BOARD = "board-onnxruntime"
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-
-
-class Board:
-    """An agent that can be ended and started again at the same address."""
-
-    def __init__(self, state: Path) -> None:
-        self._pairing = Pairing(**dict(zip(("token", "fingerprint"), init(state), strict=True)))
-        self._state = state
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-
-    @property
-    def line(self) -> str:
-        """What `device-bench init` printed."""
-        return self._pairing.line()
-
-    def serving(self) -> AbstractContextManager[LiveAgent]:
-        """The agent, until the block ends."""
-        (self._state / "agent.log").unlink(missing_ok=True)
-        words = [sys.executable, "-c", "from device_bench.cli import main; main()", "serve"]
-        words += ["--state", str(self._state), "--host", "127.0.0.1", "--port", str(self._port)]
-        return launched(words, os.environ, self._state, self._pairing)
 
 
 def first_trial(process: subprocess.Popen[str], runs: Path) -> Path:
