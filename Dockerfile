@@ -61,6 +61,13 @@ COPY --from=controller-needs /opt/edgeloop /opt/edgeloop
 RUN --mount=type=bind,from=own,source=/own,target=/own \
     python3 -m pip --python /opt/edgeloop/bin/python install -q --no-index --no-deps --no-cache-dir /own/*.whl
 ENV PATH=/opt/edgeloop/bin:$PATH
+# Lists of tasks for training, and what `prefect deploy --all` reads; a volume over the home starts as a copy.
+WORKDIR /home/edgeloop/work
+COPY --chown=10001:10001 policies policies
+COPY --chown=10001:10001 prefect.yaml .
+RUN chown 10001:10001 .
+# Prefect writes its pages where they were installed, unless told where it may.
+ENV PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-pages
 USER 10001:10001
 ENTRYPOINT ["edgeloop"]
 CMD ["--help"]
