@@ -27,14 +27,16 @@ class Trial(Record):
     """One plan built and measured.
 
     `accuracy`: the metric on the search split after batch-norm re-estimation and before recovery; absent
-    only where the trial failed. `accuracy_recovered`: the same after recovery, where there was one. Latency
-    is p50; dictionaries are by target, `seconds` by stage. `origin`: the policy that proposed the plan.
+    only where the trial failed. `accuracy_rehearsed`: the float module's after a short recovery, which shows
+    how well the plan recovers. `accuracy_recovered`: after recovery, where there was one. Latency is p50;
+    dictionaries are by target, `seconds` by stage. `origin`: the policy that proposed the plan.
     """
 
     number: int = Field(ge=0)
     plan: CompressionPlan
     origin: str
     accuracy: float | None = None
+    accuracy_rehearsed: float | None = None
     accuracy_recovered: float | None = None
     latency_ms: dict[str, float] = Field(default_factory=dict)
     peak_memory_bytes: dict[str, int] = Field(default_factory=dict)

@@ -42,6 +42,10 @@ def compress(
     recoveries: Annotated[
         int | None, typer.Option(help="Plans to recover for each target. Default: 2.")
     ] = None,
+    rehearsals: Annotated[
+        int | None,
+        typer.Option(help="Plans to recover for a twelfth of that, to see which to choose. Default: 6."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtimes. Default: 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes everything random. Default: 0.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for runs. Default: runs.")] = None,

@@ -16,12 +16,12 @@ from device_bench.errors import UnreachableError
 from flows.compression.bookkeeping import Session
 from flows.compression.conclusion import PROOF_STEPS, conclude, prove_target
 from flows.compression.job import CompressJob
+from flows.compression.recovery import recover_station, rehearse_station
 from flows.compression.stages import (
     baseline_station,
     changes_left,
     prepare_station,
     probe_station,
-    recover_station,
     trial_station,
 )
 from flows.compression.wording import best_recovered_in_words, best_trial_in_words, latency_in_words
@@ -30,7 +30,7 @@ from pipeline.policy.base import Change, PolicyContext
 from pipeline.progress import reporter
 from pipeline.result import RunResult, TargetResult
 from pipeline.search import label_of, with_effects
-from pipeline.selection import Yardstick, next_to_recover
+from pipeline.selection import Yardstick, next_to_recover, to_rehearse
 from pipeline.target import Target
 
 
@@ -72,6 +72,14 @@ def trial(session: Session, context: PolicyContext, number: int) -> Trial | None
     return done
 
 
+@task(name="rehearse", task_run_name="rehearse {found.number}", cache_policy=NO_CACHE, persist_result=False)
+def rehearse(session: Session, found: Trial) -> Trial:
+    """Recover one plan for a short while, to see how well it recovers."""
+    done = rehearse_station(session, found)
+    get_run_logger().info("trial %d: rehearsed to %.2f", done.number, done.accuracy_rehearsed or 0.0)
+    return done
+
+
 @task(name="recover", task_run_name="recover {label}", cache_policy=NO_CACHE, persist_result=False)
 def recover(session: Session, found: Trial, target: str, label: str) -> Trial:
     """Fine-tune one plan and judge its INT8 file on the search split."""
@@ -110,6 +118,7 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
     context = baseline(session)
     _search(session, context, job)
     yardstick = session.yardstick(context)
+    _rehearse_some(session, yardstick)
     decided: set[int] = set()
     for target in session.present:
         _recover_for(session, yardstick, target.name, decided)
@@ -151,6 +160,21 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
             watch.note(f"{job.policy} has no further plan to propose: {number - 1} trials were made")
             break
     watch.best(best_trial_in_words(session.trials, context))
+
+
+def _rehearse_some(session: Session, yardstick: Yardstick) -> None:
+    """Rehearse the trials among which the recoveries will have to choose."""
+    job, watch = session.job, reporter()
+    if job.recovery_epochs <= 0 or job.recoveries == 0:
+        return
+    names = [target.name for target in session.present]
+    chosen = to_rehearse(session.trials, names, yardstick, job.budget.max_drop, job.rehearsals)
+    if len(chosen) < 2:
+        return
+    for index, found in enumerate(chosen):
+        watch.stage(f"rehearse trial {found.number}, {index + 1} of {len(chosen)}", 1.0)
+        if found.accuracy_rehearsed is None:
+            rehearse(session, found)
 
 
 def _recover_for(session: Session, yardstick: Yardstick, target: str, decided: set[int]) -> None:

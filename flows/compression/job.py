@@ -29,6 +29,7 @@ class CompressJob(Record):
     trials: int = Field(default=12, ge=1, le=10_000)
     recovery_epochs: float = Field(default=8.0, ge=0.0, allow_inf_nan=False)
     recoveries: int = Field(default=2, ge=0, le=20)
+    rehearsals: int = Field(default=6, ge=0, le=100)
     threads: int = Field(default=1, ge=1)
     seed: int = 0
     out: str = "runs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +11,17 @@ from device_bench.errors import RunError
 from device_bench.protocol import Failure
 from exporters.candidates import ShapeBench
 from exporters.profile import unit_shares, units_of_layers
-from exporters.proof import SUFFIX, Prover
+from exporters.proof import Prover
 from flows.compression.bookkeeping import Session
 from flows.compression.job import CompressJob
 from flows.compression.sources import at_hand, keep_source
-from pipeline.compressor import save_compressed
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset
 from pipeline.data.cache import cache_folder
 from pipeline.evaluation import chance_of
 from pipeline.experience import ExperienceStore, Trial, TrialLog
-from pipeline.methods.recovery import Lesson, RecoveryReport, native_bf16, recover_
 from pipeline.model import load_model
-from pipeline.plan import CompressionPlan, RecoveryChoice
+from pipeline.plan import CompressionPlan
 from pipeline.policy import load_policy
 from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.pretraining import trained_weights
@@ -196,54 +193,3 @@ def _completed(session: Session, known: Trial) -> Trial:
     done = found.model_copy(update=update)
     session.keep_trial(done)
     return done
-
-
-def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
-    """Recover a trial's plan, export it for the target, and judge the INT8 file on the verdict split."""
-    started = time.monotonic()
-    job = session.job
-    choice = found.plan.recovery.model_copy(update={"epochs": job.recovery_epochs})
-    plan = found.plan.model_copy(update={"recovery": choice})
-    folder = session.folder / "candidates" / plan.plan_id
-    module = session.workbench.build(found.plan)
-    for name in SUFFIX.values():
-        # Made of other weights, by a process that was killed before it wrote the trial down.
-        (folder / name).unlink(missing_ok=True)
-    with session.timed("recovery"):
-        report = _fine_tune(session, module, choice, folder)
-    _note_pace(report)
-    save_compressed(module, session.recipe(plan, folder), folder)
-    target = find_target(target_name).model_copy(update={"threads": job.threads})
-    with session.timed("export"):
-        artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan.plan_id)
-        accuracy = session.prover.metric(artifact, target, session.verdict_split())
-    seconds = found.seconds | {"recovery": time.monotonic() - started}
-    done = found.model_copy(update={"plan": plan, "accuracy_recovered": accuracy, "seconds": seconds})
-    session.keep_trial(done)
-    return done
-
-
-def _fine_tune(
-    session: Session, module: torch.nn.Module, choice: RecoveryChoice, folder: Path
-) -> RecoveryReport:
-    folder.mkdir(parents=True, exist_ok=True)
-    watch = reporter()
-    lesson = Lesson(
-        session.workbench.dataset,
-        session.views(),
-        session.teacher(native_bf16()),
-        choice,
-        session.job.seed,
-        folder / "checkpoint.safetensors",
-    )
-    return recover_(module, lesson, watch.advance)
-
-
-def _note_pace(report: RecoveryReport) -> None:
-    how = ", ".join(
-        word for word, used in (("bfloat16", report.bf16), ("compiled step", report.compiled)) if used
-    )
-    reporter().note(
-        f"recovery: {report.images_per_second:.0f} samples/s ({how or 'float32, eager'}), "
-        f"{report.seconds:.0f} s"
-    )

@@ -8,11 +8,13 @@ from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.selection import (
     FIRST_FORECAST,
+    FIRST_REHEARSED_FORECAST,
     WORTHWHILE,
     Yardstick,
     best_recovered,
     forecast_factor,
     next_to_recover,
+    to_rehearse,
 )
 
 HERE, THERE = "local-litert", "local-onnxruntime"
@@ -125,3 +127,50 @@ def test_the_best_is_the_fastest_within_the_budget_or_loses_least(
     trials: list[Trial], expected: int | None
 ) -> None:
     assert number_of(best_recovered(trials, HERE, MEASURE, max_drop=1.0)) == expected
+
+
+def rehearsed(
+    number: int, ms: float, lost: float, lost_then: float, lost_after: float | None = None
+) -> Trial:
+    """A trial that lost so many points at first, after its rehearsal and after its recovery."""
+    return trial(number, ms, lost, lost_after, accuracy_rehearsed=FLOAT - lost_then)
+
+
+def test_rehearsed_are_the_ones_that_nothing_beats_where_the_forecast_decides() -> None:
+    # Seconds by losses: 4 is beaten by 2 in both, 5 failed.
+    trials = [
+        trial(1, 1.0, HARD + 10),
+        trial(2, 2.0, HARD + 1),
+        trial(3, 3.0, HARD - 30),
+        trial(4, 2.5, HARD + 2),
+        trial(5, 0.5, 0.0, failure=Failure(kind=FailureKind.CRASHED, message="")),
+        trial(6, 4.0, 0.0),
+    ]
+    assert [t.number for t in to_rehearse(trials, [HERE], MEASURE, 1.0, 6)] == [2, 1, 3, 6]
+    assert [t.number for t in to_rehearse(trials, [HERE], MEASURE, 1.0, 2)] == [2, 1]
+    assert to_rehearse(trials, [THERE], MEASURE, 1.0, 6) == []
+    # A resumed run takes the same ones, whatever is known of them by now.
+    known = [t.model_copy(update={"accuracy_rehearsed": FLOAT, "accuracy_recovered": FLOAT}) for t in trials]
+    assert [t.number for t in to_rehearse(known, [HERE], MEASURE, 1.0, 6)] == [2, 1, 3, 6]
+
+
+def test_targets_take_turns() -> None:
+    both = [
+        trial(n, 1.0, HARD + n).model_copy(update={"latency_ms": {HERE: float(n), THERE: float(9 - n)}})
+        for n in (1, 2, 3)
+    ]
+    # Here the first beats the others; there each is faster than the one before it.
+    assert [t.number for t in to_rehearse(both, [HERE, THERE], MEASURE, 1.0, 6)] == [1, 2, 3]
+    assert [t.number for t in to_rehearse(both, [THERE, HERE], MEASURE, 1.0, 2)] == [1, 2]
+
+
+def test_a_rehearsal_says_more_than_what_was_lost_at_first() -> None:
+    hard = FIRST_REHEARSED_FORECAST**-0.5
+    # The first lost more, and comes back.
+    trials = [rehearsed(1, 1.0, 80, 0.9 * hard), rehearsed(2, 0.5, 10, 1.1 * hard), trial(3, 0.1, 0.0)]
+    assert number_of(next_to_recover(trials, HERE, MEASURE, 1.0)) == 1
+    # What was forecast to lose a point lost a tenth: the faster one is worth it too, the unrehearsed one not.
+    trials[0] = rehearsed(1, 1.0, 80, 0.9 * hard, 0.1)
+    assert number_of(next_to_recover(trials, HERE, MEASURE, 1.0)) == 2
+    trials[1] = rehearsed(2, 0.5, 10, 1.1 * hard, 0.1)
+    assert next_to_recover(trials, HERE, MEASURE, 1.0) is None

@@ -1,0 +1,86 @@
+"""Training in a run: rehearsals, which show what recovers, and recoveries, which make what is proved."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from exporters.proof import SUFFIX
+from flows.compression.bookkeeping import Session
+from pipeline.compressor import save_compressed
+from pipeline.experience import Trial
+from pipeline.methods.recovery import Lesson, RecoveryReport, native_bf16, recover_
+from pipeline.plan import RecoveryChoice
+from pipeline.progress import reporter
+from pipeline.target import find_target
+
+# A rehearsal's share of a recovery's epochs.
+REHEARSAL_SHARE = 1.0 / 12.0
+
+
+def rehearse_station(session: Session, found: Trial) -> Trial:
+    """Recover a trial's plan for a short while and judge the float module on the verdict split."""
+    started = time.monotonic()
+    choice = found.plan.recovery.model_copy(update={"epochs": REHEARSAL_SHARE * session.job.recovery_epochs})
+    module = session.workbench.build(found.plan)
+    checkpoint = session.folder / "candidates" / found.plan.plan_id / "rehearsal.safetensors"
+    with session.timed("rehearsal"):
+        _fine_tune(session, module, choice, checkpoint)
+        accuracy = session.workbench.judge(module, session.verdict_split())
+    seconds = found.seconds | {"rehearsal": time.monotonic() - started}
+    done = found.model_copy(update={"accuracy_rehearsed": accuracy, "seconds": seconds})
+    session.keep_trial(done)
+    return done
+
+
+def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
+    """Recover a trial's plan, export it for the target, and judge the INT8 file on the verdict split."""
+    started = time.monotonic()
+    job = session.job
+    choice = found.plan.recovery.model_copy(update={"epochs": job.recovery_epochs})
+    plan = found.plan.model_copy(update={"recovery": choice})
+    folder = session.folder / "candidates" / plan.plan_id
+    module = session.workbench.build(found.plan)
+    for name in SUFFIX.values():
+        # Made of other weights, by a process that was killed before it wrote the trial down.
+        (folder / name).unlink(missing_ok=True)
+    with session.timed("recovery"):
+        report = _fine_tune(session, module, choice, folder / "checkpoint.safetensors")
+    _note_pace(report)
+    save_compressed(module, session.recipe(plan, folder), folder)
+    target = find_target(target_name).model_copy(update={"threads": job.threads})
+    with session.timed("export"):
+        artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan.plan_id)
+        accuracy = session.prover.metric(artifact, target, session.verdict_split())
+    seconds = found.seconds | {"recovery": time.monotonic() - started}
+    done = found.model_copy(update={"plan": plan, "accuracy_recovered": accuracy, "seconds": seconds})
+    session.keep_trial(done)
+    return done
+
+
+def _fine_tune(
+    session: Session, module: torch.nn.Module, choice: RecoveryChoice, checkpoint: Path
+) -> RecoveryReport:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    watch = reporter()
+    lesson = Lesson(
+        session.workbench.dataset,
+        session.views(),
+        session.teacher(native_bf16()),
+        choice,
+        session.job.seed,
+        checkpoint,
+    )
+    return recover_(module, lesson, watch.advance)
+
+
+def _note_pace(report: RecoveryReport) -> None:
+    how = ", ".join(
+        word for word, used in (("bfloat16", report.bf16), ("compiled step", report.compiled)) if used
+    )
+    reporter().note(
+        f"recovery: {report.images_per_second:.0f} samples/s ({how or 'float32, eager'}), "
+        f"{report.seconds:.0f} s"
+    )
