@@ -37,8 +37,9 @@ WHOLE = CompressionPlan()
 # Effects of single changes are of no use to these.
 POLICIES_WITHOUT_PROBES = ("uniform", "random", "tpe", "nsga2", "reinforce")
 # Before recovery a plan may have forgotten nearly all: so much of what the original knows above chance must
-# be left for a trial to be worth it, with a recovery to follow and without.
-LEAST_GAIN_BEFORE_RECOVERY, LEAST_GAIN = 0.1, 0.5
+# be left for a trial to be worth it, with a recovery to follow and without. Of plans of ResNet-20 on CIFAR-10
+# one with 0.20 left came back within a point in 24 epochs, and one with 0.12 did not.
+LEAST_GAIN_BEFORE_RECOVERY, LEAST_GAIN = 0.2, 0.5
 
 
 def prepare_station(job: CompressJob, folder: Path) -> Session:
