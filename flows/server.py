@@ -1,7 +1,8 @@
-"""Prefect's temporary server: a process of this run's own, which lives and dies with it.
+"""Prefect's server as a process that lives and dies with the one that started it.
 
-Prefect can start one by itself. That one shares the terminal with the run, so Ctrl-C ends it before the run
-could tell it how it ended, and it outlives a run that was killed. This one does neither.
+A run from the command line has a temporary one, without pages and schedules; `edgeloop server up` has a
+standing one. Prefect can start one by itself. That one shares the terminal with the run, so Ctrl-C ends it
+before the run could tell it how it ended, and it outlives a run that was killed. This one does neither.
 """
 
 from __future__ import annotations
@@ -86,13 +87,13 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def serve(descriptor: int) -> None:
-    """Serve on a listening socket until standard input closes."""
+def serve(descriptor: int, *, standing: bool) -> None:
+    """Serve on a listening socket until standard input closes; pages and schedules only where `standing`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import uvicorn
     from prefect.server.api.server import create_app
 
-    app = create_app(ephemeral=True, final=True)
+    app = create_app(ephemeral=not standing, final=True)
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
     )
@@ -100,4 +101,4 @@ def serve(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), standing=sys.argv[2:] == ["standing"])

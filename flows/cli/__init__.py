@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flows.cli import bench, catalogue, compress, experience, learning, policy, targets
+from flows.cli import bench, catalogue, compress, experience, learning, policy, server, targets
 from flows.cli.guard import typer
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(catalogue.data)
 app.add_typer(targets.app, name="targets")
 app.add_typer(policy.app, name="policy")
 app.add_typer(experience.app, name="experience")
+app.add_typer(server.app, name="server")
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from device_bench.errors import BadInputError, unknown_name
 from flows.compression.job import CompressJob, stored_job
 from flows.compression.outcome import show_result
 from flows.compression.sources import SOURCE_FILE
+from flows.deployments.profile import tidy_after_kill
+from flows.deployments.standing import Office
 from flows.interrupts import CtrlC
 from flows.screen import Screen
 from flows.server import TemporaryServer
@@ -40,10 +42,9 @@ PREFECT_SETTINGS = {
 
 def run_compress(job: CompressJob, *, as_json: bool) -> int:
     """Start a run of `job` in a new folder; returns the exit code."""
-    job = _with_targets(job)
+    job = with_targets(job)
     check_job(job)
-    label = "-".join(Path(part.replace(":", "-")).stem for part in (job.model, job.data))
-    folder = RunFolder.create(Path(job.out), label)
+    folder = RunFolder.create(Path(job.out), run_label(job))
     job = job.from_anywhere()
     folder.write("job.json", job)
     try:
@@ -113,7 +114,12 @@ def check_job(job: CompressJob) -> None:
         check_real(find_target(name))
 
 
-def _with_targets(job: CompressJob) -> CompressJob:
+def run_label(job: CompressJob) -> str:
+    """What a run's folder says of its job: model and data."""
+    return "-".join(Path(part.replace(":", "-")).stem for part in (job.model, job.data))
+
+
+def with_targets(job: CompressJob) -> CompressJob:
     """The same job with a bare device replaced by all of its targets that models can be compressed for."""
     from pipeline.target import find_targets
 
@@ -179,7 +185,10 @@ def prepare_prefect() -> TemporaryServer | None:
     for name, value in PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
     from prefect import context
+    from prefect.settings import PREFECT_HOME
 
+    # One that was killed is still what Prefect's profile tells of.
+    tidy_after_kill(Office(Path(PREFECT_HOME.value())))
     if context.root_settings_context().settings.api.url is not None:
         return None
     server = TemporaryServer()

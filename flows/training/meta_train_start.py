@@ -7,6 +7,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,8 +18,11 @@ from flows.screen import Screen
 from flows.training.standings_tables import show_standings
 from pipeline.policy.policy_file import SHIPPED_FOLDER, SUFFIX
 from pipeline.progress import current_reporter
-from pipeline.tables.task_list import read_task_list
+from pipeline.tables.task_list import TaskList, read_task_list
 from pipeline.tables.trainers import trainer_of
+
+if TYPE_CHECKING:
+    from flows.training.meta_train import MetaTrainOrder
 
 HELD_OUT = "heldout.toml"
 
@@ -38,11 +42,20 @@ class MetaTrainRequest:
     shipped: Path = SHIPPED_FOLDER
 
 
-def meta_train(request: MetaTrainRequest, *, as_json: bool) -> int:
-    """Train, judge, promote or keep aside, and say why.
+@dataclass(frozen=True)
+class CheckedLists:
+    """The lists that a request names, read, and the policy file it asks for."""
+
+    tasks: TaskList
+    held_out: TaskList | None
+    out: Path
+
+
+def checked(request: MetaTrainRequest) -> CheckedLists:
+    """Look up what the request names before anything heavy is loaded.
 
     Raises:
-        BadInputError: an unknown learner, a list that is missing or wrong, or one without a table to record.
+        BadInputError: an unknown learner, or a list that is missing or wrong.
     """
     trainer_of(request.learner)
     tasks = read_task_list(request.tasks)
@@ -54,6 +67,34 @@ def meta_train(request: MetaTrainRequest, *, as_json: bool) -> int:
     out = request.out
     if out.suffix != SUFFIX:
         out = out / f"{request.learner}{SUFFIX}"
+    return CheckedLists(tasks, held_out, out)
+
+
+def order_of(request: MetaTrainRequest, lists: CheckedLists) -> MetaTrainOrder:
+    """The request as its flow takes it."""
+    from flows.training.meta_train import MetaTrainOrder
+
+    return MetaTrainOrder(
+        request.learner,
+        lists.tasks,
+        lists.held_out,
+        lists.out,
+        request.seed,
+        request.updates,
+        request.data_root,
+        request.experience,
+        request.shipped,
+    )
+
+
+def meta_train(request: MetaTrainRequest, *, as_json: bool) -> int:
+    """Train, judge, promote or keep aside, and say why.
+
+    Raises:
+        BadInputError: an unknown learner, a list that is missing or wrong, or one without a table to record.
+    """
+    lists = checked(request)
+    out = lists.out
     console = Console(stderr=as_json)
     with Screen(console, out.parent) as screen:
         token = current_reporter.set(screen)
@@ -61,23 +102,12 @@ def meta_train(request: MetaTrainRequest, *, as_json: bool) -> int:
             screen.stage("start", 1)
             screen.advance(0, "loading Prefect and torch")
             server = prepare_prefect()
-            from flows.training.meta_train import MetaTrainOrder, meta_train_flow
+            from flows.training.meta_train import meta_train_flow
 
             if server is not None:
                 server.wait_ready()
-            order = MetaTrainOrder(
-                request.learner,
-                tasks,
-                held_out,
-                out,
-                request.seed,
-                request.updates,
-                request.data_root,
-                request.experience,
-                request.shipped,
-            )
             with CtrlC():
-                result = meta_train_flow(order, out.stem)
+                result = meta_train_flow(order_of(request, lists), out.stem)
         except BadInputError:
             raise
         except BaseException as error:

@@ -1,0 +1,86 @@
+"""The processes that `edgeloop server up` holds: started again where they end, and ended with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from flows.deployments.ending import GRACE_SECONDS, end_processes
+
+
+class Child:
+    """A process whose standard input this one holds: it closes when this one ends, and then the child ends.
+
+    Args:
+        name: what a person calls it.
+        command: what it runs.
+        log: the file that its output goes to.
+        environment: added to this process's own.
+        descriptors: handed on to it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._environment = environment
+        self._descriptors = descriptors
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, out of the terminal's reach: Ctrl-C there is for this process alone."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
+                pass_fds=self._descriptors,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None before it was started."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """True while it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def last_words(self) -> str:
+        """The last line it wrote that names an error, or the last one at all."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        told = [line for line in lines if "Error" in line] or lines or ["it said nothing"]
+        return told[-1]
+
+    def stop(self) -> None:
+        """End it; what it has started ends with it."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        below: list[psutil.Process] = []
+        if process.poll() is None:
+            below = psutil.Process(process.pid).children(recursive=True)
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(GRACE_SECONDS + 5.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        end_processes(below)
