@@ -122,21 +122,35 @@ def launched(
         state: the agent's folder, initialised.
         pairing: what `init` gave.
     """
-    token, fingerprint = pairing.token, pairing.fingerprint
+    agent = spawned(words, environment, state, pairing)
+    try:
+        yield agent
+        assert agent.process.poll() is None, f"the agent ended: {agent.log.read_text()[-2000:]}"
+    finally:
+        end(agent)
+
+
+def spawned(words: Sequence[str], environment: Mapping[str, str], state: Path, pairing: Pairing) -> LiveAgent:
+    """As `launched`, for a test that ends the agent itself."""
     log = state / "agent.log"
     with log.open("ab") as file:
         process = subprocess.Popen(list(words), stdout=file, stderr=file, env=dict(environment))
     try:
         url = _address(log, process)
-        yield LiveAgent(url, token, fingerprint, state, log, process)
-        assert process.poll() is None, f"the agent ended: {log.read_text()[-2000:]}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    except BaseException:
+        process.kill()
+        raise
+    return LiveAgent(url, pairing.token, pairing.fingerprint, state, log, process)
+
+
+def end(agent: LiveAgent) -> None:
+    """Tell an agent to end, and see to it."""
+    agent.process.send_signal(signal.SIGTERM)
+    try:
+        agent.process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        agent.process.kill()
+        agent.process.wait()
 
 
 def make_expired(state: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from live_agent import LiveAgent, init, launched
+from live_agent import LiveAgent, end, init, spawned
 
 from device_bench.wire import Pairing
 
@@ -33,9 +34,18 @@ class Board:
         """What `device-bench init` printed."""
         return self._pairing.line()
 
-    def serving(self) -> AbstractContextManager[LiveAgent]:
-        """The agent, until the block ends; then it is told to end, and must have lived until then."""
+    @contextmanager
+    def serving(self) -> Iterator[LiveAgent]:
+        """The agent, until the block ends; then it is told to end."""
+        agent = self.start()
+        try:
+            yield agent
+        finally:
+            end(agent)
+
+    def start(self) -> LiveAgent:
+        """The agent; whoever starts it ends it."""
         (self._state / "agent.log").unlink(missing_ok=True)
         words = [sys.executable, "-c", "from device_bench.cli import main; main()", "serve"]
         words += ["--state", str(self._state), "--host", "127.0.0.1", "--port", str(self._port)]
-        return launched(words, os.environ, self._state, self._pairing)
+        return spawned(words, os.environ, self._state, self._pairing)
