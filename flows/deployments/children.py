@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,11 +38,14 @@ class Child:
         self._environment = environment
         self._descriptors = descriptors
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     def start(self) -> None:
         """Start it, out of the terminal's reach: Ctrl-C there is for this process alone."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
+        # What an earlier `server up` wrote goes; what this one's child wrote before it ended stays.
+        with self.log.open("wb" if self._process is None else "ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
@@ -62,9 +66,13 @@ class Child:
         """True while it runs."""
         return self._process is not None and self._process.poll() is None
 
-    def last_words(self) -> str:
-        """The last line it wrote that names an error, or the last one at all."""
-        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+    def how_it_ended(self) -> str:
+        """The signal that ended it, or what it wrote last that names an error, or else the last line."""
+        status = None if self._process is None else self._process.poll()
+        if status is not None and status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        content = self.log.read_bytes()[self._log_start :].decode(errors="replace")
+        lines = [line.strip() for line in content.splitlines() if line.strip()]
         told = [line for line in lines if "Error" in line] or lines or ["it said nothing"]
         return told[-1]
 

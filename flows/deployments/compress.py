@@ -34,10 +34,10 @@ def compress(job: CompressJob | Path) -> State[None]:
         folder = folder_of(job, str(flow_run.id))
         with folder.locked(), get_client(sync_client=True) as client:
             client.update_flow_run(flow_run.id, name=folder.run_id)
-            logger.info("run folder: %s", folder.path)
+            logger.info("run folder: %s", folder.path.absolute())
             result = compress_flow.fn(stored_job(folder.path), str(folder.path), folder.run_id)
     verdict = "budget met" if result.budget_met else "budget missed: the best effort is kept"
-    return Completed(message=f"{verdict}; {result.trials} trials; files in {folder.path}")
+    return Completed(message=f"{verdict}; {result.trials} trials; files in {folder.path.absolute()}")
 
 
 def folder_of(job: CompressJob | Path, flow_run_id: str) -> RunFolder:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 # A run that ends its process again and again (out of memory, say) is left to a person after so many times.
 MOST_DEATHS = 10
 CUT_OFF = {"RUNNING", "PENDING", "CRASHED"}
-UNTOLD = {"RUNNING", "PENDING"}
 UNDER_WAY = {"SCHEDULED", "PAUSED"}
 # A process signs in as it begins; a run that waits longer for one than this has none.
 PENDING_SECONDS = 60.0
@@ -74,7 +73,7 @@ class Reviver:
             self._ledger.strike(entry.flow_run_id)
             return None
         kind = run.state.type.value if run.state is not None else "PENDING"
-        if kind in UNDER_WAY or (kind in UNTOLD and watched and self._first_time(entry.flow_run_id)):
+        if kind in UNDER_WAY or (watched and self._may_change(run, kind)):
             return None
         if kind == "CANCELLING":
             await client.set_flow_run_state(run.id, Cancelled(message="its process has ended"), force=True)
@@ -108,10 +107,7 @@ class Reviver:
         ]
 
     async def _submit_again(self, client: PrefectClient, run: FlowRun, watched: bool) -> Revival | None:
-        waited = datetime.now(UTC) - run.state.timestamp
-        if watched and waited.total_seconds() < PENDING_SECONDS:
-            return None
-        if run.deployment_id is None:
+        if run.deployment_id is None or (watched and _seconds_pending(run) < PENDING_SECONDS):
             return None
         deployment = await client.read_deployment(run.deployment_id)
         # Others sign in nowhere, so nothing is known of their processes.
@@ -119,11 +115,19 @@ class Reviver:
             return None
         return await _schedule_again(client, run, "its process never began: it is submitted again")
 
-    def _first_time(self, flow_run_id: str) -> bool:
-        """The worker, too, sees that a process has ended, and tells; it must not tell after us."""
-        first = flow_run_id not in self._seen
-        self._seen ^= {flow_run_id}
+    def _may_change(self, run: FlowRun, kind: str) -> bool:
+        """True while somebody else may still have something to tell of the run."""
+        if kind == "PENDING":
+            # Scheduled again before, it is about to get a new process.
+            return _seconds_pending(run) < PENDING_SECONDS
+        # The worker sees, too, that a process has ended; it must not tell after us.
+        first = kind == "RUNNING" and str(run.id) not in self._seen
+        self._seen = self._seen | {str(run.id)} if first else self._seen - {str(run.id)}
         return first
+
+
+def _seconds_pending(run: FlowRun) -> float:
+    return 0.0 if run.state is None else (datetime.now(UTC) - run.state.timestamp).total_seconds()
 
 
 async def _schedule_again(client: PrefectClient, run: FlowRun, message: str) -> Revival:

@@ -59,7 +59,7 @@ def server_status(*, as_json: bool) -> int:
 
 
 async def _asked(standing: Standing) -> ServerStatus:
-    from prefect.client.orchestration import get_client
+    from prefect import get_client
 
     try:
         async with get_client() as client:

@@ -98,6 +98,7 @@ def _server(office: Office, meant: Meant) -> Child | None:
         "PREFECT_SERVER_API_HOST": str(host),
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_UI_API_URL": meant.api_url,
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
     command = [sys.executable, "-P", "-m", "flows.server", str(descriptor), "standing"]
     return Child("the server", command, office.folder / "server.log", environment, [descriptor])

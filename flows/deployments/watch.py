@@ -60,7 +60,8 @@ class Watch:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
-        from prefect.client.orchestration import get_client
+        # By way of the package: it is what completes the types of Prefect's client.
+        from prefect import get_client
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         with temporary_settings({PREFECT_API_URL: self._standing.api_url}):
@@ -95,7 +96,7 @@ class Watch:
     async def _look(self, client: PrefectClient) -> None:
         for child in (self.server, self.worker):
             if child is not None and not child.alive:
-                self._say.line(f"{child.name} ended ({child.last_words()}); it is started again", "yellow")
+                self._say.line(f"{child.name} ended ({child.how_it_ended()}); it is started again", "yellow")
                 self._start(child)
         try:
             self._say.runs(await recent_runs(client, self._standing.pool))
@@ -109,7 +110,9 @@ class Watch:
         now = time.monotonic()
         starts = [moment for moment in self._starts.get(child.name, []) if now - moment < WITHIN_SECONDS]
         if len(starts) == MOST_STARTS:
-            raise RunError(f"{child.name} does not stay: {child.last_words()}; all it said is in {child.log}")
+            raise RunError(
+                f"{child.name} does not stay: {child.how_it_ended()}; all it said is in {child.log}"
+            )
         self._starts[child.name] = [*starts, now]
         child.start()
 
@@ -119,7 +122,7 @@ class Watch:
         while not self._stop.is_set() and not await ready():
             if not child.alive or time.monotonic() > deadline:
                 raise RunError(
-                    f"{child.name} did not start: {child.last_words()}; all it said is in {child.log}"
+                    f"{child.name} did not start: {child.how_it_ended()}; all it said is in {child.log}"
                 )
             await self._stopped(0.2)
 
