@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +13,10 @@ from pydantic import BaseModel
 
 from device_bench.errors import BadInputError, RunError
 from device_bench.storage import write_whole
+
+JOB_FILE = "job.json"
+# Who only looks whether the folder is held, holds it for an instant.
+TRIES = 20
 
 
 class RunFolder:
@@ -59,9 +64,9 @@ class RunFolder:
         Raises:
             BadInputError: there is no run in it.
         """
-        if not (path / "job.json").is_file():
+        if not (path / JOB_FILE).is_file():
             raise BadInputError(
-                f"{path} holds no run (no job.json); --resume takes a folder such as runs/<id>"
+                f"{path} holds no run (no {JOB_FILE}); --resume takes a folder such as runs/<id>"
             )
         return cls(path)
 
@@ -80,14 +85,31 @@ class RunFolder:
                 f"cannot write in the run folder {self.path}: {error.strerror}; make it writable"
             ) from error
         with lock as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BadInputError(
-                    f"another process is at work in {self.path}; wait for it, or start a new run "
-                    "without --resume"
-                ) from None
+            for attempt in range(TRIES):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if attempt == TRIES - 1:
+                        raise BadInputError(
+                            f"another process is at work in {self.path}; wait for it, or start a new run "
+                            "without --resume"
+                        ) from None
+                    time.sleep(0.02)
             yield
+
+    @property
+    def at_work(self) -> bool:
+        """True while a process holds the folder."""
+        try:
+            with (self.path / ".lock").open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            # No lock, or one that is not ours to read: nobody of ours is at it.
+            return False
+        return False
 
     def file(self, *parts: str) -> Path:
         """A path in the folder whose parent exists."""

@@ -14,12 +14,11 @@ from device_bench.storage import write_whole
 from exporters.base import Artifact
 from exporters.proof import SUFFIX, speedup
 from flows.compression.bookkeeping import Session
-from flows.training.explain import explained
+from flows.compression.report_files import samples_file, write_run_report
 from pipeline.compressor import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_compressed, save_compressed
 from pipeline.data.base import Metric, Split
 from pipeline.plan import CompressionPlan
 from pipeline.progress import reporter
-from pipeline.report import write_report
 from pipeline.result import Entry, RunResult, Speedup, TargetResult, TrialPoint, UnitRow
 from pipeline.selection import Yardstick, best_recovered
 from pipeline.target import Target
@@ -205,9 +204,7 @@ def conclude(session: Session, targets: dict[str, TargetResult], notes: Sequence
         notes=tuple(notes),
     )
     _write_record(session.folder / "result.json", result)
-    plans = {name: found.plan for name, found in targets.items()}
-    why = explained(result.run_id, session.record, session.trials, plans) if session.record else None
-    write_report(result, _samples(session, targets), session.folder / "report.html", why)
+    write_run_report(session.folder, result)
     return result
 
 
@@ -226,14 +223,4 @@ def _point(session: Session, index: int) -> TrialPoint:
 
 
 def _keep_samples(session: Session, target: Target, label: str, outcome: Measurement) -> None:
-    path = session.folder / "targets" / target.name / f"{label}.measurement.json"
-    path.write_text(outcome.model_dump_json(), encoding="utf-8")
-
-
-def _samples(session: Session, targets: dict[str, TargetResult]) -> dict[str, Sequence[int]]:
-    found: dict[str, Sequence[int]] = {}
-    for name in targets:
-        for label in ("float", "plain_int8", "chosen"):
-            path = session.folder / "targets" / name / f"{label}.measurement.json"
-            found[f"{name}/{label}"] = Measurement.model_validate_json(path.read_text()).samples_ns
-    return found
+    samples_file(session.folder, target.name, label).write_text(outcome.model_dump_json(), encoding="utf-8")

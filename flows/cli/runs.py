@@ -1,0 +1,47 @@
+"""`edgeloop runs` and `edgeloop report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from flows.cli.guard import Debug, Json, guarded, typer
+
+app = typer.Typer(help="What runs there are, what they found, and how two differ.", no_args_is_help=True)
+Runs = Annotated[Path, typer.Option(help="The folder of runs: what `compress --out` was.")]
+RUN_HELP = "A run: its folder, its name, or any part of the name that no other run has."
+
+
+@app.command("list")
+def runs_list(
+    runs: Runs = Path("runs"),
+    limit: Annotated[int, typer.Option(help="So many of the newest; 0 for all.", min=0)] = 20,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """All runs, the newest first, and how to go on with those that did not end."""
+
+    def run() -> int:
+        from flows.runs.listing import list_runs
+
+        return list_runs(runs, limit, as_json=json)
+
+    raise typer.Exit(guarded(run, debug))
+
+
+def report(
+    run: Annotated[
+        str | None, typer.Argument(help=f"{RUN_HELP} Default: the newest finished one.", show_default=False)
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    runs: Runs = Path("runs"),
+    debug: Debug = False,
+) -> None:
+    """Write a run's report anew from its files, and open it."""
+
+    def start() -> int:
+        from flows.runs.report import report_run
+
+        return report_run(run, runs, opened=open_)
+
+    raise typer.Exit(guarded(start, debug))
