@@ -29,6 +29,41 @@ def runs_list(
     raise typer.Exit(guarded(run, debug))
 
 
+@app.command("show")
+def runs_show(
+    run: Annotated[str, typer.Argument(help=RUN_HELP)],
+    runs: Runs = Path("runs"),
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """One run: what was asked for, every trial, what was found, and where the time went."""
+
+    def start() -> int:
+        from flows.runs.show import show_run
+
+        return show_run(run, runs, as_json=json)
+
+    raise typer.Exit(guarded(start, debug))
+
+
+@app.command("compare")
+def runs_compare(
+    a: Annotated[str, typer.Argument(help=RUN_HELP)],
+    b: Annotated[str, typer.Argument(help="The run to hold against it.")],
+    runs: Runs = Path("runs"),
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What B found beside what A found, and what differs in their plans and conditions."""
+
+    def start() -> int:
+        from flows.runs.compare import compare_runs
+
+        return compare_runs(a, b, runs, as_json=json)
+
+    raise typer.Exit(guarded(start, debug))
+
+
 def report(
     run: Annotated[
         str | None, typer.Argument(help=f"{RUN_HELP} Default: the newest finished one.", show_default=False)

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import Field
-
-from device_bench.protocol import Record
 from device_bench.storage import write_whole
 from exporters.candidates import ShapeBench
 from exporters.proof import Prover
 from flows.compression.job import CompressJob
 from flows.compression.sources import seen_from
+from flows.compression.stage_seconds import CLOCK_FILE, StageSeconds, stage_seconds
 from pipeline.compressor import Recipe
 from pipeline.data.base import Split
 from pipeline.experience import ExperienceStore, Trial, TrialLog
@@ -31,12 +29,6 @@ from pipeline.task import ModelSpec
 from pipeline.task_record import ProbeRecord, TaskRecord
 
 TASK_FILE, PROBES_FILE = "task.json", "probes.jsonl"
-
-
-class StageSeconds(Record):
-    """Seconds spent in each stage, over all processes that worked on the run."""
-
-    seconds: dict[str, float] = Field(default_factory=dict)
 
 
 @dataclass
@@ -94,8 +86,7 @@ class Session:
             for line in whole.splitlines():
                 record = ProbeRecord.model_validate_json(line)
                 self.effects[record.change] = record.effect
-        if self._clock.exists():
-            self.seconds = dict(StageSeconds.model_validate_json(self._clock.read_text()).seconds)
+        self.seconds = stage_seconds(self.folder)
 
     def keep_trial(self, trial: Trial) -> None:
         """Write a trial to the log and the store; one of the same number is replaced."""
@@ -134,7 +125,9 @@ class Session:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
-            write_whole(self._clock, StageSeconds(seconds=self.seconds).model_dump_json().encode())
+            write_whole(
+                self.folder / CLOCK_FILE, StageSeconds(seconds=self.seconds).model_dump_json().encode()
+            )
 
     def recipe(self, plan: CompressionPlan, folder: Path) -> Recipe:
         """What rebuilds the module of `plan` from files in `folder`, a folder of this run."""
@@ -184,10 +177,6 @@ class Session:
     @property
     def _probes(self) -> Path:
         return self.folder / PROBES_FILE
-
-    @property
-    def _clock(self) -> Path:
-        return self.folder / "seconds.json"
 
 
 def _number(trial: Trial) -> int:

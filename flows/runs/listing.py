@@ -50,7 +50,7 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
     table.add_column("run", overflow="fold", min_width=STAMP_LETTERS)
     table.add_column("state", min_width=len("unfinished"))
     table.add_column("target", overflow="fold", min_width=10)
-    for heading in ("trials", "score", "lost", "p50 ms", "vs plain"):
+    for heading in ("trials", "lost", "p50 ms", "vs plain"):
         table.add_column(heading, justify="right", min_width=5)
     table.add_column("took", justify="right", min_width=6)
     for run in runs:
@@ -82,13 +82,12 @@ def _target_rows(run: RunSummary) -> list[tuple[str, ...]]:
         name = escape(target)
         if target in run.gone:
             name += " [yellow]gone[/yellow]"
-        rows.append((name, *(("",) * 4 if found is None else _cells(found))))
+        rows.append((name, *(("",) * 3 if found is None else _cells(found))))
     return rows
 
 
 def _cells(found: Outcome) -> tuple[str, ...]:
     return (
-        f"{found.score:.2f}",
         f"{found.lost:+.2f}".replace("-", "−"),
         f"{found.p50_ms:.3f}",
         "" if found.speedup_vs_plain_int8 is None else f"{found.speedup_vs_plain_int8.ratio:.2f}×",

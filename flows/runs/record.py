@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from device_bench.errors import BadInputError
 from device_bench.protocol import Record
 from flows.compression.job import CompressJob, stored_job
+from flows.compression.stage_seconds import stage_seconds
 from pipeline.experience import TrialLog
 from pipeline.result import RunResult, Speedup, TargetResult
 from pipeline.run_folder import RunFolder
@@ -78,6 +79,7 @@ def summary(path: Path) -> RunSummary:
     try:
         job = stored_job(path)
         result = stored_result(path)
+        seconds = stage_seconds(path)
         trials = {trial.number for trial in TrialLog(path / "trials.jsonl").read()}
     except BadInputError as error:
         return known.model_copy(update={"problem": str(error)})
@@ -86,7 +88,8 @@ def summary(path: Path) -> RunSummary:
         state = RunState.RUNNING
     complete = result is not None and not result.lost
     resume = "" if complete or state is RunState.RUNNING else resume_command(path)
-    told: dict[str, object] = {"state": state, "trials": len(trials), "resume": resume, **_of_job(job)}
+    told: dict[str, object] = {"state": state, "trials": len(trials), "resume": resume}
+    told |= {"seconds": sum(seconds.values()) if seconds else None, **_of_job(job)}
     return known.model_copy(update=told | ({} if result is None else _of_result(result)))
 
 

@@ -38,8 +38,7 @@ def finished(path: Path) -> RunResult:
     result = stored_result(path)
     if result is None:
         raise BadInputError(
-            f"run {path.name} is not finished, so there is nothing to report yet; go on with: "
-            f"{resume_command(path)}"
+            f"run {path.name} is not finished, and has no result yet; go on with: {resume_command(path)}"
         )
     return result
 
