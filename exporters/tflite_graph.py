@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,17 @@ def give_constant_(model: Any, index: int, value: np.ndarray) -> None:
     tensor = model.subgraphs[0].tensors[index]
     tensor.buffer = len(model.buffers) - 1
     tensor.shape = np.asarray(value.shape, np.int32)
+
+
+def give_input_(model: Any, operator: Any, place: int, value: np.ndarray) -> None:
+    """Let an operator's input be a constant of its own: tensors may be shared."""
+    graph = model.subgraphs[0]
+    tensor = copy.copy(graph.tensors[int(operator.inputs[place])])
+    graph.tensors.append(tensor)
+    inputs = np.array(operator.inputs, np.int32)
+    inputs[place] = len(graph.tensors) - 1
+    operator.inputs = inputs
+    give_constant_(model, len(graph.tensors) - 1, value)
 
 
 def float_operators(model: Any) -> tuple[str, ...]:

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from exporters.folding import fold_batch_norms
+from exporters.folding import fold_norms
 from exporters.recording import Call, record
 from exporters.tflite_dead import drop_dead_operators_
 from exporters.tflite_graph import constant, give_constant_, operator_names, pack, unpack
+from exporters.tflite_shapes import plain_interpreter, settle_shapes_
 from exporters.to_onnx import trace_input
 from exporters.to_tflite import channels_last, to_float_tflite
 from exporters.traced_numbers import PADS
@@ -38,19 +39,31 @@ ORDERS: dict[int, tuple[tuple[int, ...], ...]] = {
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a constant comes from: a parameter, the order of its dimensions, and what it is multiplied by.
+
+    The converter multiplies what scales a linear layer's output, such as that of attention, into its weight.
+    """
+
+    parameter: str
+    order: tuple[int, ...]
+    factor: np.float32
+
+
+@dataclass(frozen=True)
 class TracedTflite:
     """A module's float TFLite file and where in it everything comes from, to be reused for pruned copies.
 
     Args:
         content: the file, with random weights.
-        places: tensor index → parameter's name and the order of its dimensions.
+        places: by tensor index.
         blocks: submodule's name → indices of the tensors that are its input and its output.
         calls: what the original module's code passed to torch, by module name.
         example: float32 [n, *input_shape], channels first.
     """
 
     content: bytes
-    places: dict[int, tuple[str, tuple[int, ...]]]
+    places: dict[int, Place]
     blocks: dict[str, tuple[int, int]]
     calls: dict[str, tuple[Call, ...]]
     example: torch.Tensor
@@ -68,7 +81,7 @@ class TracedTflite:
             TraceError: the converter merged parameters, so that copies must be converted one by one.
         """
         example = trace_input(samples)
-        marked = _with_random_weights(fold_batch_norms(module, example))
+        marked = _with_random_weights(fold_norms(module, example))
         content = to_float_tflite(marked, samples[:1])
         model = unpack(content)
         calls, _ = record(module, example)
@@ -87,16 +100,17 @@ class TracedTflite:
             TraceError: the file cannot be adapted or computes something else; convert the copy anew.
         """
         calls, expected = record(module, self.example)
-        folded = fold_batch_norms(module, self.example)
+        folded = fold_norms(module, self.example)
         model = unpack(self.content)
         parameters = {name: value.detach().numpy() for name, value in folded.named_parameters()}
-        for index, (name, order) in self.places.items():
-            if name in parameters:
-                give_constant_(model, index, parameters[name].transpose(order))
+        for index, place in self.places.items():
+            if place.parameter in parameters:
+                value = parameters[place.parameter].transpose(place.order)
+                give_constant_(model, index, value * place.factor)
         _patch_pads_(model, self.calls, calls, removed)
         self._bypass_(model, removed)
         drop_dead_operators_(model)
-        _settle_shapes_(model)
+        settle_shapes_(model)
         _settle_multipliers_(model)
         content = pack(model)
         _check(content, self.example[:2], expected[:2].numpy())
@@ -134,7 +148,7 @@ def _with_random_weights(module: nn.Module) -> nn.Module:
     return marked
 
 
-def _places(model: Any, marked: nn.Module) -> dict[int, tuple[str, tuple[int, ...]]]:
+def _places(model: Any, marked: nn.Module) -> dict[int, Place]:
     parameters = {name: value.detach().numpy() for name, value in marked.named_parameters()}
     places = {}
     for index in range(len(model.subgraphs[0].tensors)):
@@ -143,16 +157,24 @@ def _places(model: Any, marked: nn.Module) -> dict[int, tuple[str, tuple[int, ..
             continue
         for name, parameter in parameters.items():
             for order in ORDERS.get(parameter.ndim, ()):
-                if np.array_equal(parameter.transpose(order), value):
-                    places[index] = (name, order)
-    lost = sorted(parameters.keys() - {name for name, _ in places.values()})
+                factor = _factor(parameter.transpose(order), value)
+                if factor is not None:
+                    places[index] = Place(name, order, factor)
+    lost = sorted(parameters.keys() - {place.parameter for place in places.values()})
     if lost:
-        # For one, it multiplies the weight of a layer norm into the linear layer behind it.
         raise TraceError(
             f"{len(lost)} of {len(parameters)} parameters are merged with others in the converted graph "
             f"({lost[0]!r} is one); convert each copy of this model anew"
         )
     return places
+
+
+def _factor(parameter: np.ndarray, value: np.ndarray) -> np.float32 | None:
+    """What `parameter` was multiplied by to become `value`, or None."""
+    if parameter.shape != value.shape:
+        return None
+    factor = np.float32(value.flat[0] / parameter.flat[0])
+    return factor if np.allclose(parameter * factor, value, rtol=1e-5, atol=0.0) else None
 
 
 def _blocks(
@@ -172,7 +194,7 @@ def _blocks(
         marked(example)
     for handle in handles:
         handle.remove()
-    interpreter = _interpreter(content)
+    interpreter = plain_interpreter(content)
     interpreter.set_tensor(_input_index(interpreter), np.ascontiguousarray(channels_last(example.numpy())))
     interpreter.invoke()
     activations = {
@@ -232,21 +254,6 @@ def _patch_pads_(
         give_constant_(model, operator.inputs[1], patched)
 
 
-def _settle_shapes_(model: Any) -> None:
-    """Let LiteRT derive every activation's shape from the inputs and constants, and note it in the file."""
-    try:
-        interpreter = _interpreter(pack(model))
-    except (RuntimeError, ValueError) as error:
-        raise TraceError(f"LiteRT refuses the adapted graph: {error}") from error
-    constants = {
-        index for index in range(len(model.subgraphs[0].tensors)) if constant(model, index) is not None
-    }
-    for detail in interpreter.get_tensor_details():
-        index = detail["index"]
-        if index < len(model.subgraphs[0].tensors) and index not in constants:
-            model.subgraphs[0].tensors[index].shape = np.asarray(detail["shape"], np.int32)
-
-
 def _settle_multipliers_(model: Any) -> None:
     """Let depthwise convolutions say how many outputs each input now has.
 
@@ -260,26 +267,13 @@ def _settle_multipliers_(model: Any) -> None:
             operator.builtinOptions.depthMultiplier = int(weight[-1]) // int(source[-1])
 
 
-def _interpreter(content: bytes) -> Any:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(
-        model_content=content,
-        num_threads=1,
-        experimental_preserve_all_tensors=True,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
-    return interpreter
-
-
 def _input_index(interpreter: Any) -> int:
     index: int = interpreter.get_input_details()[0]["index"]
     return index
 
 
 def _check(content: bytes, example: torch.Tensor, expected: np.ndarray) -> None:
-    interpreter = _interpreter(content)
+    interpreter = plain_interpreter(content)
     sink = interpreter.get_output_details()[0]["index"]
     worst = 0.0
     for sample, wanted in zip(channels_last(example.numpy()), expected, strict=True):
