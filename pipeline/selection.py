@@ -3,8 +3,8 @@
 A trial's accuracy before recovery says little of what recovery brings back: a removed block comes back more
 easily than a narrow end. So some trials are rehearsed: recovered for a short while, as on the first rung of
 successive halving (Jamieson and Talwalkar, "Non-stochastic best arm identification", 2016). What recovery
-leaves of a loss is forecast as drop = c * loss^2: small losses come back wholly, large ones do not. c is
-learned from the recoveries made so far.
+leaves of a loss is forecast as drop = c * loss^2 where there was no rehearsal (small losses come back wholly,
+large ones do not) and as drop = c * loss where there was one. c is learned from the recoveries made so far.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pipeline.experience import Trial
 
 # c before any recovery: what is lost for good is a point where 70 were lost before recovery.
 FIRST_FORECAST = 1.0 / 70.0**2
-# The same after a rehearsal: three plans of ResNet-20 on CIFAR-10 that lost 7.5, 11.9 and 23.2 points after
-# one epoch lost 0.6, 2.5 and 5.5 after seven or eight: a point where about ten were lost.
-FIRST_REHEARSED_FORECAST = 1.0 / 10.0**2
+# The share of a loss after a rehearsal that recovery leaves: three plans of ResNet-20 on CIFAR-10 that lost
+# 7.5, 11.9 and 23.2 points after one epoch lost 0.6, 2.5 and 5.5 after seven or eight.
+FIRST_REHEARSED_SHARE = 0.22
 # The share of a drop on samples that both have seen which shows on unseen ones. See ADR 0003.
 SEEN_DROP_COUNTS = 1.0 / 3.0
 # A candidate that is less than this much faster is not worth a recovery of its own.
@@ -58,14 +58,33 @@ class Yardstick:
         return max(0.0, self.metric.drop(self.float_score, trial.accuracy or 0.0))
 
 
-def forecast_factor(yardstick: Yardstick, recovered: Sequence[Trial], first: float = FIRST_FORECAST) -> float:
-    """c of the forecast: its median over recovered trials, no less than a tenth of `first`."""
-    factors = [
-        yardstick.drop(trial.accuracy_recovered) / yardstick.loss_before_recovery(trial) ** 2
-        for trial in recovered
-        if trial.accuracy_recovered is not None and yardstick.loss_before_recovery(trial) > 0
-    ]
-    return max(first / 10, median(factors)) if factors else first
+@dataclass(frozen=True)
+class Forecast:
+    """drop = factor * loss^power of a trial that was not recovered yet."""
+
+    factor: float
+    power: int
+
+    @classmethod
+    def of(cls, yardstick: Yardstick, trials: Sequence[Trial], *, rehearsed: bool) -> Forecast:
+        """The median over the recovered ones of `trials`, no less than a tenth of what it is before any.
+
+        Args:
+            rehearsed: whether the trials to forecast were rehearsed: only recovered ones that were too tell.
+        """
+        first, power = (FIRST_REHEARSED_SHARE, 1) if rehearsed else (FIRST_FORECAST, 2)
+        factors = [
+            yardstick.drop(trial.accuracy_recovered) / yardstick.loss_before_recovery(trial) ** power
+            for trial in trials
+            if trial.accuracy_recovered is not None
+            and (trial.accuracy_rehearsed is not None) == rehearsed
+            and yardstick.loss_before_recovery(trial) > 0
+        ]
+        return cls(max(first / 10, median(factors)) if factors else first, power)
+
+    def drop(self, loss: float) -> float:
+        """Points that are forecast to be lost for good."""
+        return self.factor * loss**self.power
 
 
 def to_rehearse(
@@ -114,13 +133,7 @@ def next_to_recover(
     """
     usable = [trial for trial in trials if trial.failure is None and target in trial.latency_ms]
     rehearsed = [trial for trial in usable if trial.accuracy_rehearsed is not None]
-    first = FIRST_REHEARSED_FORECAST if rehearsed else FIRST_FORECAST
     usable = rehearsed or usable
-    recovered = [
-        trial
-        for trial in trials
-        if trial.accuracy_recovered is not None and (trial.accuracy_rehearsed is not None) == bool(rehearsed)
-    ]
     good = [
         t
         for t in usable
@@ -138,8 +151,8 @@ def next_to_recover(
     ]
     if not open_trials:
         return None
-    factor = forecast_factor(yardstick, recovered, first)
-    promising = [t for t in open_trials if factor * yardstick.loss_before_recovery(t) ** 2 <= max_drop]
+    forecast = Forecast.of(yardstick, trials, rehearsed=bool(rehearsed))
+    promising = [t for t in open_trials if forecast.drop(yardstick.loss_before_recovery(t)) <= max_drop]
     if promising:
         return min(promising, key=lambda trial: trial.latency_ms[target])
     return None if good else min(open_trials, key=yardstick.loss_before_recovery)

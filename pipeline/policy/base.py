@@ -59,6 +59,7 @@ class PolicyContext:
         chance: the metric of answers that know nothing, such as always the commonest class.
         least_gain: how much of what the original knows above chance a plan must still know before recovery to
             be worth a trial; less where a recovery follows.
+        most_gain: what a plan still knows beyond that is worth nothing: a recovery brings it back anyway.
     """
 
     graph: ModelGraph
@@ -73,6 +74,7 @@ class PolicyContext:
     shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     chance: float = 0.0
     least_gain: float = 0.5
+    most_gain: float = 1.0
 
     def gain(self, accuracy: float) -> float:
         """What is left of what the original knows above chance: 1 for the original, 0 for guesses."""

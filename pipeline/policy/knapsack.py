@@ -130,7 +130,8 @@ class _Walk:
             self._points.append((self._latency[index] / self._base, 1.0 - self._drop[index] / self._span))
 
     def _order(self) -> Iterator[int]:
-        stairs = Staircase.of(self._points, self._most_cost(), self._context.least_gain)
+        limits = (self._most_cost(), self._context.least_gain, self._context.most_gain)
+        stairs = Staircase.of(self._points, *limits)
         cost, gain = self._latency / self._base, 1.0 - self._drop / self._span
         yield from np.lexsort((stairs.shortfall(cost, gain), -stairs.added(cost, gain))).tolist()
 

@@ -57,16 +57,17 @@ class Wanted:
     """What counts as better.
 
     `front`: (cost, gain) of what was tried, cost being latency over plain INT8's. A plan of more than
-    `most_cost`, or of less than `least_gain`, adds nothing.
+    `most_cost`, or of less than `least_gain`, adds nothing, and more than `most_gain` counts as that.
     """
 
     front: Sequence[tuple[float, float]]
     most_cost: float = 1.0
     least_gain: float = 0.5
+    most_gain: float = 1.0
 
     def growth(self, outlook: Outlook) -> Vector:
         """Expected growth of the hypervolume by each plan, float64 [n]."""
-        stairs = Staircase.of(self.front, self.most_cost, self.least_gain)
+        stairs = Staircase.of(self.front, self.most_cost, self.least_gain, self.most_gain)
         expected: Vector = np.zeros(len(outlook.cost))
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
             gain = np.exp(-outlook.total * np.exp(outlook.spread * node))

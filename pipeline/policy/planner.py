@@ -122,7 +122,7 @@ class Planner:
     def _wanted(self, front: Sequence[tuple[float, float]]) -> Wanted:
         budget, base = self.context.budget, self.context.base_latency_ms[self.target]
         limits = [1.0, (budget.max_latency_ms or base) / base, 1.0 / (budget.min_speedup or 1.0)]
-        return Wanted(front, min(limits), self.context.least_gain)
+        return Wanted(front, min(limits), self.context.least_gain, self.context.most_gain)
 
 
 @dataclass(frozen=True)

@@ -192,3 +192,13 @@ class TestStaircase:
 
     def test_nothing_tried_leaves_everything_to_add(self) -> None:
         assert Staircase.of([], 1.0, 0.5).added(np.array([0.5]), np.array([0.9])) == pytest.approx(0.2)
+
+    def test_more_than_the_most_gain_is_worth_no_more(self) -> None:
+        rng = np.random.default_rng(2)
+        cost, gain = rng.uniform(0.1, 1.2, 50), rng.uniform(0.3, 1.0, 50)
+        capped = [(c, min(g, 0.65)) for c, g in self.POINTS]
+        stairs = Staircase.of(self.POINTS, 1.0, 0.5, most_gain=0.65)
+        grown = [area([*capped, (c, min(g, 0.65))]) - area(capped) for c, g in zip(cost, gain, strict=True)]
+        assert stairs.added(cost, gain) == pytest.approx(np.array(grown))
+        # What is slower than a plan of that gain adds nothing, however well it does.
+        assert stairs.added(np.array([0.41]), np.array([1.0])) == pytest.approx(0.0)

@@ -8,11 +8,11 @@ from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.selection import (
     FIRST_FORECAST,
-    FIRST_REHEARSED_FORECAST,
+    FIRST_REHEARSED_SHARE,
     WORTHWHILE,
+    Forecast,
     Yardstick,
     best_recovered,
-    forecast_factor,
     next_to_recover,
     to_rehearse,
 )
@@ -58,15 +58,19 @@ def test_an_error_that_grows_is_a_loss() -> None:
     assert yardstick.drop(3.0) == pytest.approx(1.0)
 
 
+def factor(trials: list[Trial], rehearsed: bool = False) -> float:
+    return Forecast.of(MEASURE, trials, rehearsed=rehearsed).factor
+
+
 def test_the_forecast_is_the_median_of_what_was_seen() -> None:
-    assert forecast_factor(MEASURE, []) == FIRST_FORECAST
+    assert factor([]) == FIRST_FORECAST
     seen = [trial(1, 1, 10, 0.2), trial(2, 1, 20, 2.0), trial(3, 1, 10, 0.7)]
     # 0.2 / 100, 2 / 400, 0.7 / 100
-    assert forecast_factor(MEASURE, seen) == pytest.approx(0.005)
-    assert forecast_factor(MEASURE, seen[:2]) == pytest.approx((0.002 + 0.005) / 2)
-    assert forecast_factor(MEASURE, [trial(1, 1, 10, -3.0)]) == pytest.approx(FIRST_FORECAST / 10)
+    assert factor(seen) == pytest.approx(0.005)
+    assert factor(seen[:2]) == pytest.approx((0.002 + 0.005) / 2)
+    assert factor([trial(1, 1, 10, -3.0)]) == pytest.approx(FIRST_FORECAST / 10)
     # A trial that lost nothing before tells nothing.
-    assert forecast_factor(MEASURE, [trial(1, 1, 0, 0.5)]) == FIRST_FORECAST
+    assert factor([trial(1, 1, 0, 0.5)]) == FIRST_FORECAST
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_targets_take_turns() -> None:
 
 
 def test_a_rehearsal_says_more_than_what_was_lost_at_first() -> None:
-    hard = FIRST_REHEARSED_FORECAST**-0.5
+    hard = 1.0 / FIRST_REHEARSED_SHARE
     # The first lost more, and comes back.
     trials = [rehearsed(1, 1.0, 80, 0.9 * hard), rehearsed(2, 0.5, 10, 1.1 * hard), trial(3, 0.1, 0.0)]
     assert number_of(next_to_recover(trials, HERE, MEASURE, 1.0)) == 1
