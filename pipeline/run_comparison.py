@@ -20,7 +20,6 @@ from device_bench.protocol import Conditions, Record
 from pipeline.plan import CompressionPlan
 from pipeline.result import Entry, RunResult, Speedup, TargetResult
 
-
 _OF_DEVICE = ("hostname", "machine", "system", "cpu_model", "cpu_count", "memory_bytes", "isa", "emulated")
 _OF_MEASUREMENT = (
     "runtime",

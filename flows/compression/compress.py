@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from device_bench.errors import UnreachableError
 from flows.compression.bookkeeping import Session
 from flows.compression.conclusion import PROOF_STEPS, conclude, prove_target
 from flows.compression.job import CompressJob
+from flows.compression.publication import published
 from flows.compression.recovery import recover_station, rehearse_station
 from flows.compression.stages import (
     baseline_station,
@@ -112,9 +112,18 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
         folder: the run's folder, locked by the caller; finished work in it is not done again.
         run_id: the folder's name, which names the flow run.
     """
+    place = Path(folder)
+    with published(job, place) as publication:
+        result = _compress(job, place)
+        publication.conclude(result, place)
+    return result
+
+
+def _compress(job: CompressJob, folder: Path) -> RunResult:
+    """The run from its first stage to its last."""
     watch = reporter()
     watch.stage("prepare", 2)
-    session = prepare(job, Path(folder))
+    session = prepare(job, folder)
     context = baseline(session)
     _search(session, context, job)
     yardstick = session.yardstick(context)
@@ -133,7 +142,6 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
         watch.note(f"{name} is set aside: {reason}")
     watch.stage("report", 1)
     result: RunResult = report(session, targets)
-    _publish(result)
     return result
 
 
@@ -195,30 +203,3 @@ def _recover_for(session: Session, yardstick: Yardstick, target: str, decided: s
         reporter().stage(f"recover {label}, {attempt + 1} of at most {job.recoveries}", 1.0)
         recover(session, found, target, label)
         reporter().best(best_recovered_in_words(session.trials, target, yardstick, job.budget.max_drop))
-
-
-def _publish(result: RunResult) -> None:
-    """What Prefect's own pages show of the run."""
-    rows = [
-        {
-            "target": name,
-            "artifact": label,
-            result.metric: round(entry.accuracy, 2),
-            "p50 ms": round(entry.p50_ms, 4),
-        }
-        for name, found in result.targets.items()
-        for label, entry in (
-            ("float", found.float),
-            ("plain INT8", found.plain_int8),
-            ("chosen", found.chosen),
-        )
-        if entry is not None
-    ]
-    key = "".join(letter if letter.isalnum() else "-" for letter in result.run_id.lower())
-    create_table_artifact(rows, key=f"result-{key}", description=f"{result.model} on {result.data}")
-    verdict = "met" if result.budget_met else "**missed**"
-    create_markdown_artifact(
-        f"# {result.model} on {result.data}\n\n"
-        f"Budget {verdict}. {result.trials} trials, {result.seconds:.0f} s.\n",
-        key=f"verdict-{key}",
-    )

@@ -13,6 +13,7 @@ def trial_rows(trials: Iterable[Trial], targets: Sequence[str]) -> list[Row]:
     """A row for each trial by its number, the last record of it; every row has the same keys.
 
     Scores are on the search split: before recovery, after a rehearsal, after recovery. Latency is p50 in ms.
+    `changes`: units and blocks that the plan treats otherwise than the original.
     """
     latest = {trial.number: trial for trial in trials}
     return [_row(latest[number], targets) for number in sorted(latest)]
@@ -23,12 +24,12 @@ def _row(trial: Trial, targets: Sequence[str]) -> Row:
     return {
         "trial": str(trial.number),
         "by": trial.origin,
-        "plan": trial.plan.plan_id,
-        "changes": "none" if cut == 0 else str(cut),
         "before": _score(trial.accuracy),
         "rehearsed": _score(trial.accuracy_rehearsed),
         "recovered": _score(trial.accuracy_recovered),
         **{f"ms on {name}": _latency(trial, name) for name in targets},
+        "changes": str(cut),
+        "plan": trial.plan.plan_id,
         "failure": "" if trial.failure is None else f"{trial.failure.kind}: {trial.failure.message}",
     }
 

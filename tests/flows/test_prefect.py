@@ -96,7 +96,11 @@ def test_runs_read_well_in_prefect(
     assert {"prepare", "baseline", "trial 1", "prove on local-onnxruntime", "report"} <= set(tasks)
     assert sum(name.startswith("probe ") for name in tasks) == len(probes)
     keys = rows(place, "select key from artifact")
-    assert sorted(keys) == [f"result-{run.name}", f"verdict-{run.name}"]
+    assert sorted(keys) == [f"{kind}-{run.name}" for kind in ("progress", "result", "trials")]
+    (told,) = rows(place, "select data from artifact where type = 'progress'")
+    assert float(told) == 100.0
+    (table,) = rows(place, "select data from artifact where type = 'table'")
+    assert [row["trial"] for row in json.loads(json.loads(table))] == ["1", "2"]
     messages = rows(place, "select message from log")
     assert any(message.startswith("trial 1: ") for message in messages)
 
