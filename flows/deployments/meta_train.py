@@ -9,7 +9,6 @@ from prefect import State, flow, get_run_logger
 from prefect.states import Completed
 
 from flows.deployments.logbook import logged
-from flows.training.meta_train_start import MetaTrainRequest, checked, order_of
 
 Learner = Literal["rl2", "recurrent", "maml", "fomaml", "reptile", "anil"]
 
@@ -33,12 +32,14 @@ def meta_train(
         updates: updates to train; the learner's own number where none is given.
         data_root: folder of the data sets, for tables that are not recorded yet.
     """
+    # Deploying reads only what stands above; the learners need torch.
+    from flows.training.meta_train import meta_train_flow
+    from flows.training.meta_train_start import MetaTrainRequest, checked, order_of
+
     request = MetaTrainRequest(
         tasks, policy, out, updates=updates, data_root=data_root, experience="" if experience else None
     )
     with logged(get_run_logger()):
-        from flows.training.meta_train import meta_train_flow
-
         result = meta_train_flow.fn(order_of(request, checked(request)), policy)
     told = [
         f"{one.shipped} {'replaced' if one.promoted else 'kept'}: {one.reason}" for one in result.decisions
