@@ -10,10 +10,9 @@ from pathlib import Path
 
 from prefect import State, flow, get_client, get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed
 
 from flows.compression.job import CompressJob, make_job, read_job, stored_job
-from flows.deployments.logbook import logged
+from flows.deployments.logbook import Logger, unattended
 from pipeline.run_folder import RunFolder
 
 # Of the flow run's id; as much as a person can compare, and enough to tell runs apart.
@@ -28,16 +27,19 @@ def compress(job: CompressJob | Path) -> State[None]:
         job: the job itself, or the path of a job file (.toml), below the folder that was deployed from.
     """
     logger = get_run_logger()
-    with logged(logger):
-        from flows.compression.compress import compress_flow
+    return unattended(logger, lambda: _compressed(job, logger))
 
-        folder = folder_of(job, str(flow_run.id))
-        with folder.locked(), get_client(sync_client=True) as client:
-            client.update_flow_run(flow_run.id, name=folder.run_id)
-            logger.info("run folder: %s", folder.path.absolute())
-            result = compress_flow.fn(stored_job(folder.path), str(folder.path), folder.run_id)
+
+def _compressed(job: CompressJob | Path, logger: Logger) -> str:
+    from flows.compression.compress import compress_flow
+
+    folder = folder_of(job, str(flow_run.id))
+    with folder.locked(), get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=folder.run_id)
+        logger.info("run folder: %s", folder.path.absolute())
+        result = compress_flow.fn(stored_job(folder.path), str(folder.path), folder.run_id)
     verdict = "budget met" if result.budget_met else "budget missed: the best effort is kept"
-    return Completed(message=f"{verdict}; {result.trials} trials; files in {folder.path.absolute()}")
+    return f"{verdict}; {result.trials} trials; files in {folder.path.absolute()}"
 
 
 def folder_of(job: CompressJob | Path, flow_run_id: str) -> RunFolder:

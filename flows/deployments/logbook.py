@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from pipeline.progress import current_reporter
+
+if TYPE_CHECKING:
+    from prefect import State
 
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -39,11 +43,23 @@ class Logbook:
         self._logger.warning("note: %s", text)
 
 
-@contextmanager
-def logged(logger: Logger) -> Iterator[None]:
-    """Within the block, what runs report goes to `logger`."""
+def unattended(logger: Logger, body: Callable[[], str]) -> State[None]:
+    """The final state of a flow that nobody watches.
+
+    Args:
+        logger: what the flow reports goes there.
+        body: the flow; returns what its state shall say.
+
+    Returns:
+        Completed; Crashed where Prefect's server went away, which is no fault of the run: `server up` schedules
+        it again.
+    """
+    from prefect.states import Completed, Crashed
+
     token = current_reporter.set(Logbook(logger))
     try:
-        yield
+        return Completed(message=body())
+    except httpx.TransportError as error:
+        return Crashed(message=f"Prefect's server did not answer ({error!r})")
     finally:
         current_reporter.reset(token)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from prefect import State, flow, get_run_logger
-from prefect.states import Completed
 
-from flows.deployments.logbook import logged
+from flows.deployments.logbook import unattended
 
 Learner = Literal["rl2", "recurrent", "maml", "fomaml", "reptile", "anil"]
 
@@ -39,9 +38,13 @@ def meta_train(
     request = MetaTrainRequest(
         tasks, policy, out, updates=updates, data_root=data_root, experience="" if experience else None
     )
-    with logged(get_run_logger()):
+
+    def trained() -> str:
         result = meta_train_flow.fn(order_of(request, checked(request)), policy)
-    told = [
-        f"{one.shipped} {'replaced' if one.promoted else 'kept'}: {one.reason}" for one in result.decisions
-    ]
-    return Completed(message="; ".join([f"policy: {result.policy}", *told]))
+        told = [
+            f"{one.shipped} {'replaced' if one.promoted else 'kept'}: {one.reason}"
+            for one in result.decisions
+        ]
+        return "; ".join([f"policy: {result.policy}", *told])
+
+    return unattended(get_run_logger(), trained)

@@ -16,7 +16,7 @@ def point_profile(api_url: str) -> str | None:
     from prefect.settings import PREFECT_API_URL, load_profiles, save_profiles
 
     profiles = load_profiles()
-    active = profiles.active_profile
+    active = profiles[profiles.active_name] if profiles.active_name in profiles.names else None
     settings = dict(active.settings) if active is not None else {}
     if settings.get(PREFECT_API_URL) == api_url:
         return None
@@ -38,12 +38,15 @@ def restore_profile(before: str) -> None:
     save_profiles(profiles)
 
 
-def tidy_after_kill(office: Office) -> bool:
-    """Put right what a `server up` left that was killed; True if the profile was changed."""
+def tidy_after_kill(office: Office) -> None:
+    """Put right what a `server up` left that was killed, unless another one stands."""
+    if office.record() is not None and not office.is_held:
+        put_right(office)
+
+
+def put_right(office: Office) -> None:
+    """Undo what the record says that a `server up` did; for whoever holds the office."""
     found = office.record()
-    if found is None or office.is_held:
-        return False
-    if found.profile_before is not None:
+    if found is not None and found.profile_before is not None:
         restore_profile(found.profile_before)
     office.leave()
-    return found.profile_before is not None

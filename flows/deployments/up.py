@@ -24,7 +24,7 @@ from flows.deployments.children import Child
 from flows.deployments.ending import end_processes
 from flows.deployments.ledger import FOLDER_VARIABLE
 from flows.deployments.pool import DEFAULT_POOL
-from flows.deployments.profile import restore_profile, tidy_after_kill
+from flows.deployments.profile import put_right
 from flows.deployments.standing import Office, Standing
 from flows.deployments.told import Meant, meant_server
 from flows.deployments.watch import Watch
@@ -66,7 +66,7 @@ def server_up(request: UpRequest) -> int:
 
     office = Office(Path(PREFECT_HOME.value()))
     with office.held():
-        tidy_after_kill(office)
+        put_right(office)
         told = context.root_settings_context().settings.api.url
         meant = meant_server(request.api_url, told, request.host, request.port)
         worker = request.worker or platform.node() or "worker"
@@ -133,10 +133,7 @@ def _end(watch: Watch, console: Console) -> None:
     end_processes([psutil.Process(pid) for pid in living if psutil.pid_exists(pid)])
     if watch.server is not None:
         watch.server.stop()
-    standing = office.record()
-    if standing is not None and standing.profile_before is not None:
-        restore_profile(standing.profile_before)
-    office.leave()
+    put_right(office)
     console.print(
         "ended; what flow runs had finished is kept, and they go on at the next `server up`", style="dim"
     )

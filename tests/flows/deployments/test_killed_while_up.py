@@ -6,7 +6,6 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -17,14 +16,14 @@ from pipeline.experience import TrialLog
 pytestmark = pytest.mark.slow
 
 TRIALS = 24
-JOB: dict[str, Any] = {
-    "model": "cnn",
-    "targets": ["local-onnxruntime"],
-    "policy": "random",
-    "trials": TRIALS,
-    "recoveries": 0,
-    "budget": {"max_drop": 100},
-}
+JOB = f"""
+model = "cnn"
+target = "local-onnxruntime"
+policy = "random"
+trials = {TRIALS}
+recoveries = 0
+max_drop = 100
+"""
 
 
 def trials(run: Path) -> int:
@@ -50,9 +49,10 @@ def flow_process(desk: Desk) -> int:
 
 def test_a_flow_run_outlives_whatever_is_killed(desk: Desk) -> None:
     desk.up()
-    desk.write_quick(JOB)
+    desk.write_quick({})
+    (desk.place / "job.toml").write_text(JOB)
     assert desk.run("prefect", "deploy", "--all").returncode == 0
-    assert desk.run("prefect", "deployment", "run", "compress/quick").returncode == 0
+    assert desk.run("prefect", "deployment", "run", "compress/quick", "-p", "job=job.toml").returncode == 0
     desk.wait(lambda: list((desk.place / "runs").glob("*/job.json")))
     (run,) = (desk.place / "runs").iterdir()
 

@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_PROFILES_PAT
 from prefect.settings.profiles import load_profiles, save_profiles
 
 from device_bench.errors import BadInputError
-from flows.deployments.profile import point_profile, restore_profile, tidy_after_kill
+from flows.deployments.profile import point_profile, put_right, restore_profile, tidy_after_kill
 from flows.deployments.standing import Office, Standing
 
 URL = "http://127.0.0.1:4299/api"
@@ -70,12 +70,24 @@ def test_what_a_killed_server_left_is_put_right(own_home: Path) -> None:
     with office.held():
         office.write(standing)
         assert office.is_held
-        assert not tidy_after_kill(office)
+        tidy_after_kill(office)
+        assert office.record() == standing
         with pytest.raises(BadInputError, match=rf"runs already \(process 1, {URL}\)"), office.held():
             pytest.fail("two servers stand")
     assert active() == ("edgeloop", URL)
     assert not office.is_held
-    assert tidy_after_kill(office)
+    tidy_after_kill(office)
     assert active() == ("ephemeral", None)
     assert office.record() is None
-    assert not tidy_after_kill(office)
+
+
+def test_one_who_stands_after_a_killed_one_stands_in_for_the_same_profile(own_home: Path) -> None:
+    office = Office(own_home)
+    standing = Standing(
+        pid=1, api_url=URL, own_server=True, pool="p", worker="w", started_at=datetime.now(UTC),
+        profile_before=point_profile(URL),
+    )  # fmt: skip
+    office.write(standing)
+    with office.held():
+        put_right(office)
+        assert point_profile("http://127.0.0.1:4300/api") == "ephemeral"
