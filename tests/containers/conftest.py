@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from image_builder import BASE, ROOT, TOOLS, Builder, Container, debian_base, download_wheels
+from image_builder import BASE, ROOT, TOOLS, Builder, Container, debian_base
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +44,13 @@ def compose() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def agent_image(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The agent's image of this checkout."""
-    extras = ["agent", "onnxruntime", "litert"]
-    return builder.build("agent", download_wheels(extras, tmp_path_factory.mktemp("wheels")))
+    return builder.build("agent", tmp_path_factory.mktemp("agent"))
+
+
+@pytest.fixture(scope="session")
+def controller_image(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The controller's image of this checkout."""
+    return builder.build("controller", tmp_path_factory.mktemp("controller"))
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "localhost/base:bookworm"
 TOOLS = ("buildah", "mmdebstrap")
+# Without an engine a container's processes are confined by chroot alone.
+ISOLATED = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
 _DEBIAN = "python3,python3-venv,python3-pip,ca-certificates"
 
 
@@ -41,14 +43,15 @@ class Builder:
             capture_output=True,
             text=True,
             timeout=timeout,
-            env={**os.environ, "BUILDAH_ISOLATION": "chroot"},
+            env=ISOLATED,
             cwd=ROOT,
         )
         assert done.returncode == 0, f"buildah {words[0]}: {(done.stdout + done.stderr)[-3000:]}"
         return done.stdout.strip()
 
-    def build(self, target: str, wheels: Path) -> str:
-        """An image of this checkout's Dockerfile, from this base and these wheels alone; its name."""
+    def build(self, target: str, folder: Path) -> str:
+        """An image of this checkout's Dockerfile, from the base and wheels in `folder` alone; its name."""
+        wheels = download_wheels(target, folder)
         options = ["--target", target, "--build-arg", f"BASE={BASE}", "--build-arg", "PIP_NO_INDEX=1"]
         name = f"localhost/{target}:test"
         self.call(
@@ -85,10 +88,7 @@ class Container:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `words` in it to their end, whatever that is."""
-        environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
-        return subprocess.run(
-            self.words(*words), capture_output=True, text=True, timeout=300, env=environment
-        )
+        return subprocess.run(self.words(*words), capture_output=True, text=True, timeout=300, env=ISOLATED)
 
 
 def debian_base() -> Path:
@@ -104,14 +104,22 @@ def debian_base() -> Path:
     return base
 
 
-def download_wheels(extras: Sequence[str], folder: Path) -> Path:
-    """All that an image with these extras needs from others, and to build our own."""
+def download_wheels(target: str, folder: Path) -> Path:
+    """All that a target of the Dockerfile needs from others, and to build our own code, in `folder`."""
+    (stage,) = re.findall(
+        rf"^FROM source AS {target}-needs\n(.+?)\n\n", _dockerfile(), re.MULTILINE | re.DOTALL
+    )
+    (project,) = re.findall(r'install -q "(\.\[[\w,]+\])"', stage)
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     wheels = folder / "wheels"
     pip = [sys.executable, "-m", "pip", "download", "-q", "-d", str(wheels), "-c", "constraints.txt"]
-    _do(*pip, f".[{','.join(extras)}]", "setuptools", cwd=folder)
+    _do(*pip, project, "setuptools", cwd=folder)
     return wheels
+
+
+def _dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text()
 
 
 def _do(*words: str, cwd: Path | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from bench_suite import BY_FILE, request_of
-from image_builder import Builder, Container
+from image_builder import ISOLATED, Builder, Container
 from live_agent import launched
 
 from device_bench.client import AgentBench
@@ -23,7 +22,6 @@ from device_bench.wire import Pairing
 pytestmark = [pytest.mark.containers, pytest.mark.slow]
 
 USER = 10001
-ISOLATED = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
 LIST = "import importlib.metadata as m, json; print(json.dumps([d.name.lower() for d in m.distributions()]))"
 # Where a container may write although its image is read-only: its volume, and file systems of their own.
 WRITABLE = ("/home/edgeloop/", "/tmp/", "/proc/", "/dev/", "/sys/", "/run/")

@@ -1,0 +1,57 @@
+"""compose.yaml as a whole: all services up, a job through the deployment, measured on the agent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compose_stack import Stack, free_port, postgresql
+from image_builder import Builder
+
+pytestmark = [pytest.mark.containers, pytest.mark.slow]
+
+JOB = """
+model = "cnn"
+data = "digits"
+targets = ["agent-litert"]
+trials = 1
+"""
+
+
+@pytest.fixture
+def stack(
+    builder: Builder, agent_image: str, controller_image: str, compose: dict[str, Any], tmp_path: Path
+) -> Iterator[Stack]:
+    """All services but the database, which Debian's PostgreSQL stands in for."""
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or shutil.which("psql") is None:
+        pytest.skip("no database without postgresql (Debian package)")
+    images = {"edgeloop": controller_image, "edgeloop-agent": agent_image}
+    ports = {name: free_port() for name in ("database", "server", "agent")}
+    stack = Stack(builder, compose["services"], images, tmp_path, ports)
+    with postgresql(ports["database"]):
+        try:
+            yield stack
+        finally:
+            stack.down()
+
+
+def test_a_job_given_to_the_stack_is_measured_on_its_agent(stack: Stack) -> None:
+    stack.up(without={"database"})
+    work = stack.folder / "volumes" / "worker" / "work"
+    assert work.stat().st_uid == 10001
+    (work / "job.toml").write_text(JOB)
+    words = ["prefect", "deployment", "run", "compress/on-demand", "-p", "job=job.toml", "--watch"]
+    done = stack.run("worker", *words)
+    assert done.returncode == 0, done.stdout + done.stderr + stack.log("worker").read_text()
+    (result,) = work.glob("runs/*/result.json")
+    (measured,) = json.loads(result.read_text())["targets"].items()
+    assert measured[0] == "agent-litert"
+    where = measured[1]["float"]["conditions"]["device"]["hostname"]
+    assert where == stack.run("agent", "hostname").stdout.strip()
+    assert where != stack.run("worker", "hostname").stdout.strip()
+    assert stack.stop("worker") == 0
+    assert stack.stop("agent") == 0
