@@ -51,7 +51,7 @@ def unattended(logger: Logger, body: Callable[[], str]) -> State[None]:
         body: the flow; returns what its state shall say.
 
     Returns:
-        Completed; Crashed where Prefect's server went away, which is no fault of the run: `server up` schedules
+        Completed; Crashed where Prefect's server went away, no fault of the run: `server up` schedules
         it again.
     """
     from prefect.states import Completed, Crashed
