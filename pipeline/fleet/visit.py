@@ -1,0 +1,75 @@
+"""One visit of the fleet benchmark: an artifact alone, and beside a model that never changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from device_bench.bench import Bench
+from device_bench.errors import BadInputError
+from device_bench.known_models import KNOWN_MODELS
+from device_bench.protocol import BenchRequest, Failure, Rounds, RuntimeName, TimingPolicy
+from pipeline.fleet.history import FleetMeasurement, Watched
+from pipeline.target_bench import ask_again
+
+TIMING = TimingPolicy(warmup_seconds=0.2, min_seconds=0.6, max_seconds=10.0)
+ROUNDS = Rounds(count=12, seconds=0.15)
+
+
+def visit(
+    bench: Bench, path: Path, watched: Watched, round_id: str, clock: Callable[[], datetime]
+) -> FleetMeasurement | Failure:
+    """Measure a released file on the device behind `bench`.
+
+    Args:
+        path: the file of `watched`.
+        clock: gives the time that is stored.
+
+    Returns:
+        What was measured, or why nothing was.
+
+    Raises:
+        BadInputError: no reference model runs on that runtime.
+    """
+    reference = reference_for(watched.runtime)
+    request, beside = (
+        BenchRequest(
+            path=str(file),
+            runtime=watched.runtime,
+            accelerator=watched.accelerator,
+            threads=watched.threads,
+            timing=TIMING,
+        )
+        for file in (path, reference)
+    )
+    measured = ask_again(lambda: bench.measure(request))
+    if isinstance(measured, Failure):
+        return measured
+    compared = ask_again(lambda: bench.compare(request, beside, ROUNDS))
+    if isinstance(compared, Failure):
+        return compared
+    return FleetMeasurement(
+        watched=watched,
+        round_id=round_id,
+        measured_at=clock(),
+        measurement=measured,
+        beside_reference=compared,
+        reference_sha256=hashlib.sha256(reference.read_bytes()).hexdigest(),
+    )
+
+
+def reference_for(runtime: RuntimeName) -> Path:
+    """The INT8 model that comes with the package and never changes.
+
+    Raises:
+        BadInputError: there is none for that runtime.
+    """
+    found = next((m.path for m in KNOWN_MODELS if m.runtime is runtime and "int8" in m.file), None)
+    if found is None:
+        allowed = ", ".join(sorted({model.runtime.value for model in KNOWN_MODELS}))
+        raise BadInputError(
+            f"no reference model runs on {runtime.value}; the fleet benchmark watches files for {allowed}"
+        )
+    return found
