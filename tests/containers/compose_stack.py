@@ -102,6 +102,7 @@ class Stack:
                         child.kill()
                 process.kill()
                 process.wait()
+        self.processes.clear()
 
     def log(self, name: str) -> Path:
         """What a lasting service says."""

@@ -39,7 +39,7 @@ def stack(
             stack.down()
 
 
-def test_a_job_given_to_the_stack_is_measured_on_its_agent(stack: Stack) -> None:
+def test_a_job_is_measured_on_the_stacks_agent_and_all_comes_up_again(stack: Stack) -> None:
     stack.up(without={"database"})
     work = stack.folder / "volumes" / "worker" / "work"
     assert work.stat().st_uid == 10001
@@ -55,3 +55,11 @@ def test_a_job_given_to_the_stack_is_measured_on_its_agent(stack: Stack) -> None
     assert where != stack.run("worker", "hostname").stdout.strip()
     assert stack.stop("worker") == 0
     assert stack.stop("agent") == 0
+    stack.down()
+
+    pairing = (stack.folder / "volumes" / "agent" / "pairing").read_text()
+    stack.up(without={"database"})
+    assert (stack.folder / "volumes" / "agent" / "pairing").read_text() == pairing
+    checked = stack.run("worker", "edgeloop", "targets", "check", "agent")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert result.is_file()
