@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -83,6 +84,27 @@ def test_a_lock_is_given_back(folder: RunFolder) -> None:
         pass
     with folder.locked():
         pass
+
+
+def test_who_only_looks_sees_whether_it_is_held_and_keeps_nobody_out(folder: RunFolder) -> None:
+    assert not folder.at_work, "there is no lock yet"
+    with folder.locked():
+        assert folder.at_work
+        assert RunFolder(folder.path).at_work, "looking takes nothing away"
+    assert not folder.at_work
+    with folder.locked():
+        assert folder.at_work
+
+
+def test_who_comes_while_another_looks_gets_in_an_instant_later(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looker = (folder.path / ".lock").open("w")
+    fcntl.flock(looker, fcntl.LOCK_SH)
+    monkeypatch.setattr(run_folder.time, "sleep", lambda _: looker.close())
+    with folder.locked():
+        assert looker.closed
+        assert folder.at_work
 
 
 def test_a_folder_that_is_gone_is_a_failure_of_the_run(tmp_path: Path) -> None:
