@@ -17,22 +17,31 @@ BUDGET_FIELDS = tuple(name for name in Budget.model_fields if name != "schema_ve
 
 
 class CompressJob(Record):
-    """Everything one run needs to know; stored as `job.json` in the run's folder."""
+    """Everything one run needs to know; stored as `job.json` in the run's folder.
 
-    model: str = "cnn"
-    data: str = "digits"
-    weights: str | None = None
-    data_root: str | None = None
-    targets: tuple[str, ...] = Field(default=("local-onnxruntime", "local-litert"), min_length=1)
+    The descriptions stand beside the fields of the form that Prefect makes of a job.
+    """
+
+    model: str = Field(default="cnn", description="Zoo name, module:callable, or an ONNX file.")
+    data: str = Field(default="digits", description="Data set name, .npz file, or module:callable.")
+    weights: str | None = Field(default=None, description="Weights of the model (.safetensors).")
+    data_root: str | None = Field(default=None, description="Folder of the data sets.")
+    targets: tuple[str, ...] = Field(
+        default=("local-onnxruntime", "local-litert"), min_length=1, description="Where it shall run."
+    )
     budget: Budget = Budget()
-    policy: str = DEFAULT_POLICY
-    trials: int = Field(default=12, ge=1, le=10_000)
-    recovery_epochs: float = Field(default=8.0, ge=0.0, allow_inf_nan=False)
-    recoveries: int = Field(default=2, ge=0, le=20)
-    rehearsals: int = Field(default=6, ge=0, le=100)
-    threads: int = Field(default=1, ge=1)
-    seed: int = 0
-    out: str = "runs"
+    policy: str = Field(default=DEFAULT_POLICY, description="Its name, or the file of a trained one.")
+    trials: int = Field(default=12, ge=1, le=10_000, description="Plans to build and measure.")
+    recovery_epochs: float = Field(
+        default=8.0, ge=0.0, allow_inf_nan=False, description="Epochs of fine-tuning."
+    )
+    recoveries: int = Field(default=2, ge=0, le=20, description="Plans to recover for each target.")
+    rehearsals: int = Field(
+        default=6, ge=0, le=100, description="Plans to recover for a twelfth of that, to see which to choose."
+    )
+    threads: int = Field(default=1, ge=1, description="Threads of the runtimes.")
+    seed: int = Field(default=0, description="Fixes everything random.")
+    out: str = Field(default="runs", description="Folder for runs.")
 
     def from_anywhere(self) -> CompressJob:
         """The same job with absolute paths, so that it can be resumed from another folder."""

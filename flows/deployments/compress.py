@@ -6,6 +6,7 @@ run again, after a retry or because its process was killed, goes on where it was
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from prefect import State, flow, get_client, get_run_logger
@@ -52,6 +53,9 @@ def folder_of(job: CompressJob | Path, flow_run_id: str) -> RunFolder:
     from flows.compression.start import check_job, run_label, with_targets
 
     asked = make_job(read_job(job)) if isinstance(job, Path) else job
+    if asked.data_root is None:
+        # As `edgeloop compress` does; here it is the worker's.
+        asked = asked.model_copy(update={"data_root": os.environ.get("EDGELOOP_DATA")})
     short = flow_run_id.replace("-", "")[:ID_LETTERS]
     earlier = next(Path(asked.out).glob(f"*-{short}"), None)
     if earlier is not None and (earlier / "job.json").is_file():

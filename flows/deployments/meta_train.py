@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -29,14 +30,16 @@ def meta_train(
         out: folder of the policy file, its learning curve and its verdict.
         experience: train on the trials of all runs on this machine, too.
         updates: updates to train; the learner's own number where none is given.
-        data_root: folder of the data sets, for tables that are not recorded yet.
+        data_root: folder of the data sets, for tables that are not recorded yet; by default the worker's
+            EDGELOOP_DATA.
     """
     # Deploying reads only what stands above; the learners need torch.
     from flows.training.meta_train import meta_train_flow
     from flows.training.meta_train_start import MetaTrainRequest, checked, order_of
 
+    given = data_root or (Path(os.environ["EDGELOOP_DATA"]) if "EDGELOOP_DATA" in os.environ else None)
     request = MetaTrainRequest(
-        tasks, policy, out, updates=updates, data_root=data_root, experience="" if experience else None
+        tasks, policy, out, updates=updates, data_root=given, experience="" if experience else None
     )
 
     def trained() -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from device_bench.errors import BadInputError
+from device_bench.errors import BadInputError, MissingExtraError
 from device_bench.protocol import Record
 from device_bench.storage import locked, write_whole
 from flows.deployments.ledger import Ledger
@@ -36,6 +36,19 @@ class Standing(Record):
     worker: str
     started_at: datetime
     profile_before: str | None = None
+
+
+def office_here() -> Office:
+    """The office in this user's Prefect home.
+
+    Raises:
+        MissingExtraError: Prefect is not installed.
+    """
+    try:
+        from prefect.settings import PREFECT_HOME
+    except ImportError as error:
+        raise MissingExtraError("prefect", "pipeline") from error
+    return Office(Path(PREFECT_HOME.value()))
 
 
 class Office:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
 
 import httpx
 from rich.console import Console
@@ -16,7 +15,7 @@ from device_bench.protocol import Record
 from flows.compression.start import PREFECT_SETTINGS
 from flows.deployments.announcements import COLOURS, HOW_TO_DEPLOY, when
 from flows.deployments.pool import DeployedFlow, FlowRunLine, deployed_flows, recent_runs, worker_is_online
-from flows.deployments.standing import Office, Standing
+from flows.deployments.standing import Standing, office_here
 
 UP, DOWN = 0, 1
 LATEST = 10
@@ -42,9 +41,9 @@ class ServerStatus(Record):
 def server_status(*, as_json: bool) -> int:
     """Show it; returns 0 if all is up and 1 if not."""
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+    office = office_here()
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    office = Office(Path(PREFECT_HOME.value()))
     standing = office.record()
     if standing is None or not office.is_held:
         status = ServerStatus(up=False)

@@ -8,6 +8,7 @@ Everything ends with the command, however it ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import signal
@@ -25,7 +26,7 @@ from flows.deployments.ending import end_processes
 from flows.deployments.ledger import FOLDER_VARIABLE
 from flows.deployments.pool import DEFAULT_POOL
 from flows.deployments.profile import put_right
-from flows.deployments.standing import Office, Standing
+from flows.deployments.standing import Office, Standing, office_here
 from flows.deployments.told import Meant, meant_server
 from flows.deployments.watch import Watch
 
@@ -61,10 +62,9 @@ def server_up(request: UpRequest) -> int:
     console = Console()
     console.print("loading Prefect …", highlight=False, style="dim")
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
+    office = office_here()
     from prefect import context
-    from prefect.settings import PREFECT_HOME
 
-    office = Office(Path(PREFECT_HOME.value()))
     with office.held():
         put_right(office)
         told = context.root_settings_context().settings.api.url
@@ -126,7 +126,7 @@ def _end(watch: Watch, console: Console) -> None:
     # Whoever presses Ctrl-C again would only leave processes behind.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     office = watch.office
-    console.print("ending …", highlight=False, style="dim")
+    _say(console, "ending …")
     watch.worker.stop()
     # A worker that was killed has left its flow runs' processes behind; they are in the ledger.
     living = [entry.pid for entry, alive in office.ledger.entries() if alive]
@@ -134,6 +134,10 @@ def _end(watch: Watch, console: Console) -> None:
     if watch.server is not None:
         watch.server.stop()
     put_right(office)
-    console.print(
-        "ended; what flow runs had finished is kept, and they go on at the next `server up`", style="dim"
-    )
+    _say(console, "ended; flow runs that were under way go on at the next `edgeloop server up`")
+
+
+def _say(console: Console, text: str) -> None:
+    # The terminal may be gone, which is why this ends.
+    with contextlib.suppress(OSError):
+        console.print(text, highlight=False, style="dim", soft_wrap=True)

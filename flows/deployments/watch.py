@@ -52,13 +52,13 @@ class Watch:
         self._starts: dict[str, list[float]] = {}
 
     async def run(self) -> None:
-        """Bring up and stay until Ctrl-C or SIGTERM.
+        """Bring up and stay until Ctrl-C, SIGTERM, or the terminal's end.
 
         Raises:
             RunError: a child does not start, or does not stay.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
         # By way of the package: it is what completes the types of Prefect's client.
         from prefect import get_client

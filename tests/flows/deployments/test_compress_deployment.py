@@ -48,6 +48,15 @@ def test_a_job_file_is_read_when_the_run_is_new_and_not_again(
     assert stored_job(folder_of(file, FLOW_RUN).path).trials == 3
 
 
+def test_data_sets_are_where_the_worker_has_them(
+    job: CompressJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGELOOP_DATA", str(tmp_path))
+    assert stored_job(folder_of(job, FLOW_RUN).path).data_root == str(tmp_path)
+    elsewhere = job.model_copy(update={"data_root": "/elsewhere"})
+    assert stored_job(folder_of(elsewhere, FLOW_RUN[::-1]).path).data_root == "/elsewhere"
+
+
 def test_a_bare_device_stands_for_its_targets(job: CompressJob) -> None:
     folder = folder_of(job.model_copy(update={"targets": ("local",)}), FLOW_RUN)
     assert stored_job(folder.path).targets == ("local-onnxruntime", "local-litert")
