@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from device_bench.errors import BadInputError, MissingExtraError, RunError
+from device_bench.errors import BadInputError, RunError
 from device_bench.protocol import Failure, Record
+from pipeline.database import Database
 from pipeline.plan import CompressionPlan
 from pipeline.reward import RewardParts
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from pipeline.task_record import TaskRecord
 
 
@@ -135,30 +133,14 @@ class ExperienceStore:
     """
 
     def __init__(self, where: str | Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        try:
-            import sqlalchemy as sa
-
-            from pipeline.experience_table import Base, TaskRow, TrialRow
-        except ModuleNotFoundError as error:
-            if error.name != "sqlalchemy":
-                raise
-            raise MissingExtraError("sqlalchemy", "pipeline") from error
         self.where = str(where)
         self._clock = clock
-        self._sa = sa
-        self._row = TrialRow
-        self._task_row = TaskRow
-        url = self.where if "://" in self.where else self._file_url(Path(where))
-        with self._explained():
-            self._engine = sa.create_engine(url)
-        with self._explained(close=True):
-            if self._engine.dialect.name == "sqlite":
-                self._check_file()
-                sa.event.listen(self._engine, "connect", _make_durable)
-            self._check_schema()
-            if self._engine.dialect.name == "sqlite":
-                self._keep_write_ahead_log()
-            Base.metadata.create_all(self._engine)
+        self._database = Database(where)
+        import sqlalchemy as sa
+
+        from pipeline.store_tables import TaskRow, TrialRow
+
+        self._sa, self._row, self._task_row = sa, TrialRow, TaskRow
 
     def add(self, run_id: str, task_fingerprint: str, trial: Trial) -> None:
         """Store a trial. It takes the place of an earlier record of that number, made before recovery.
@@ -166,7 +148,7 @@ class ExperienceStore:
         Raises:
             BadInputError: a run of that name is there with another task, or the store cannot be written.
         """
-        with self._explained(), self._session() as session:
+        with self._database.explained(), self._database.session() as session:
             row = session.scalar(self._sa.select(self._row).filter_by(run_id=run_id, number=trial.number))
             if row is None:
                 row = self._row(run_id=run_id, number=trial.number, task_fingerprint=task_fingerprint)
@@ -193,7 +175,7 @@ class ExperienceStore:
             query = query.filter_by(run_id=run_id)
         if task_fingerprint is not None:
             query = query.filter_by(task_fingerprint=task_fingerprint)
-        with self._explained(), self._session() as session:
+        with self._database.explained(), self._database.session() as session:
             rows = session.execute(query).all()
         return tuple(self._trial(run, number, payload) for run, number, payload in rows)
 
@@ -205,7 +187,7 @@ class ExperienceStore:
         """
         row = self._row
         query = self._sa.select(row.run_id, row.task_fingerprint, row.number, row.payload).order_by(row.id)
-        with self._explained(), self._session() as session:
+        with self._database.explained(), self._database.session() as session:
             rows = session.execute(query).all()
         return tuple(
             StoredTrial(run_id=run, task_fingerprint=task, trial=self._trial(run, number, payload))
@@ -218,7 +200,7 @@ class ExperienceStore:
         Raises:
             BadInputError: the store cannot be written.
         """
-        with self._explained(), self._session() as session:
+        with self._database.explained(), self._database.session() as session:
             row = session.get(self._task_row, record.fingerprint)
             if row is None:
                 row = self._task_row(fingerprint=record.fingerprint)
@@ -237,7 +219,7 @@ class ExperienceStore:
         from pipeline.task_record import TaskRecord
 
         row = self._task_row
-        with self._explained(), self._session() as session:
+        with self._database.explained(), self._database.session() as session:
             rows = session.execute(
                 self._sa.select(row.fingerprint, row.payload).order_by(row.fingerprint)
             ).all()
@@ -254,7 +236,7 @@ class ExperienceStore:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -264,11 +246,6 @@ class ExperienceStore:
     ) -> None:
         self.close()
 
-    def _session(self) -> Session:
-        from sqlalchemy.orm import Session
-
-        return Session(self._engine)
-
     def _trial(self, run_id: str, number: int, payload: str) -> Trial:
         try:
             return Trial.model_validate_json(payload)
@@ -277,75 +254,3 @@ class ExperienceStore:
                 f"{self.where} is damaged: trial {number} of run {run_id} is no trial "
                 f"({error.errors()[0]['msg']}); move the file away to start a new store"
             ) from error
-
-    def _file_url(self, path: Path) -> Any:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInputError(
-                f"cannot make the folder of the experience store {path}: {error.strerror}; "
-                "choose another place"
-            ) from error
-        return self._sa.URL.create("sqlite", database=str(path))
-
-    def _check_file(self) -> None:
-        with self._engine.connect() as connection:
-            verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-        if verdict != "ok":
-            raise BadInputError(
-                f"the experience store {self.where} is damaged ({verdict}); "
-                "move the file away to start a new one"
-            )
-
-    def _keep_write_ahead_log(self) -> None:
-        """Readers and a writer side by side, and no half-written page after a kill."""
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-
-    def _check_schema(self) -> None:
-        """Refuse a database that has something else in it, before anything is written to it."""
-        found = self._sa.inspect(self._engine)
-        tables = found.get_table_names()
-        if not tables:
-            return
-        if self._row.__tablename__ not in tables:
-            raise BadInputError(
-                f"{self.where} is a database of something else (tables: {', '.join(tables)}); give a new file"
-            )
-        # A store of an earlier version has no table of tasks yet; it is made with the others.
-        for row in (self._row, self._task_row):
-            name = row.__tablename__
-            if name not in tables:
-                continue
-            columns = {column["name"] for column in found.get_columns(name)}
-            if columns != set(row.__table__.columns.keys()):
-                raise BadInputError(
-                    f"{self.where} has a table {name!r} that is not ours (columns: "
-                    f"{', '.join(sorted(columns))}); give a new file"
-                )
-
-    @contextmanager
-    def _explained(self, close: bool = False) -> Iterator[None]:
-        """Errors of the database as our own, naming the store."""
-        try:
-            yield
-        except self._sa.exc.SQLAlchemyError as error:
-            if close:
-                self.close()
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise BadInputError(
-                f"cannot use the experience store {self.where}: {reason}; give another file, or move "
-                "this one away to start anew"
-            ) from error
-        except BadInputError:
-            if close:
-                self.close()
-            raise
-
-
-def _make_durable(connection: Any, _: object) -> None:
-    """Every commit on the disk before it returns; wait for another process's commit instead of failing."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.close()

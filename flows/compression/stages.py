@@ -17,7 +17,7 @@ from flows.compression.job import CompressJob
 from flows.compression.sources import at_hand, keep_source
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset
-from pipeline.data.cache import cache_folder
+from pipeline.database import default_store
 from pipeline.evaluation import chance_of
 from pipeline.experience import ExperienceStore, Trial, TrialLog
 from pipeline.model import load_model
@@ -71,7 +71,7 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
         bench=bench,
         prover=prover,
         log=TrialLog(folder / "trials.jsonl"),
-        store=ExperienceStore(cache_folder() / "experience.sqlite"),
+        store=ExperienceStore(default_store()),
         weights_are_foreign=foreign,
     )
     session.open_books()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.data.cache import cache_folder
+from pipeline.database import default_store
 from pipeline.experience import ExperienceStore, StoredTrial
 from pipeline.experience_file import export_experience, import_experience
 from pipeline.task_record import TaskRecord
@@ -38,11 +38,6 @@ class Tally:
     failures: int
     best_speedup: float | None
     best_within_budget: float | None
-
-
-def default_store() -> str:
-    """Where runs keep their experience."""
-    return str(cache_folder() / "experience.sqlite")
 
 
 def export_to(file: Path, store: str | None) -> int:

@@ -14,8 +14,8 @@ from prefect.cache_policies import NO_CACHE
 
 from device_bench.storage import write_whole
 from exporters.table_recording import record
-from flows.training.experience import default_store
 from flows.training.policy_evaluate import default_folder
+from pipeline.database import default_store
 from pipeline.experience import ExperienceStore
 from pipeline.policy.policy_file import SHIPPED_FOLDER, SUFFIX, PolicyFile, save_policy
 from pipeline.policy.training import TrainSettings

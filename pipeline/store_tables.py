@@ -1,4 +1,4 @@
-"""The two tables of the experience store. Only `pipeline.experience` imports this, when a store is opened."""
+"""The tables of the store: trials, tasks, and the fleet's history. Imported only when a store is opened."""
 
 from __future__ import annotations
 
@@ -37,3 +37,32 @@ class TaskRow(Base):
     payload: Mapped[str] = mapped_column(Text)
     schema_version: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class VisitRow(Base):
+    """One visit of the fleet benchmark; a `FleetMeasurement` as JSON in `payload`.
+
+    `watched`: hash of what the history is of.
+    """
+
+    __tablename__ = "fleet_visits"
+    __table_args__ = (UniqueConstraint("watched", "round_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    watched: Mapped[str] = mapped_column(String(64), index=True)
+    round_id: Mapped[str] = mapped_column(String(200))
+    device: Mapped[str] = mapped_column(String(64), index=True)
+    measured_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    payload: Mapped[str] = mapped_column(Text)
+    schema_version: Mapped[int]
+
+
+class AcceptanceRow(Base):
+    """A new level that somebody accepted; an `Acceptance` as JSON in `payload`."""
+
+    __tablename__ = "fleet_acceptances"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    watched: Mapped[str] = mapped_column(String(64), index=True)
+    payload: Mapped[str] = mapped_column(Text)
+    schema_version: Mapped[int]
