@@ -77,10 +77,10 @@ class Announcements:
 
 
 def when(deployed: DeployedFlow) -> str:
-    """ "by 0 1 * * * UTC, next run 2026-11-24 01:00", or that it runs when asked."""
+    """ "by 0 1 * * * UTC, next run 2026-11-24 01:00:00 UTC", or that it runs when asked."""
     if not deployed.schedules:
         return "runs when asked to"
     told = f"by {' and '.join(deployed.schedules)}"
     if deployed.next_run is None:
         return told
-    return f"{told}, next run {deployed.next_run.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{told}, next run {deployed.next_run.astimezone():%Y-%m-%d %H:%M:%S %Z}"
