@@ -7,12 +7,17 @@ from device_bench.protocol import Record, RuntimeName
 from device_bench.runtimes import SUFFIXES
 from pipeline.target_book import LOCAL, Device, TargetBook, default_book
 
+# What `where` begins with for a class of boards.
+CLASS = "class:"
 _FORMATS = {runtime: suffix.removeprefix(".") for suffix, runtime in SUFFIXES.items()}
 _PRECISIONS = {RuntimeName.TORCH: ("float32",)}
 
 
 class Target(Record):
-    """A device, a runtime on it and how it is used. `where` is "local" or an agent's URL."""
+    """A device, a runtime on it and how it is used.
+
+    `where` is "local", an agent's URL, or "class:NAME" for whichever board of that class is free.
+    """
 
     name: str
     where: str = LOCAL
@@ -41,14 +46,19 @@ LOCAL_TARGETS: dict[str, Target] = {
 
 
 def known_targets(book: TargetBook | None = None) -> dict[str, Target]:
-    """Every target by name: this machine's, then those of each device that was added.
+    """Every target by name: this machine's, those of each device that was added, those of each class.
 
     Raises:
         BadInputError: the book of devices is damaged.
     """
     found = LOCAL_TARGETS | _targets_on(LOCAL, LOCAL, tuple(RuntimeName))
-    for device in (book or default_book()).devices().values():
+    devices = (book or default_book()).devices().values()
+    for device in devices:
         found |= _targets_on(device.name, device.url, device.installed)
+    for name in sorted({device.device_class for device in devices if device.device_class}):
+        siblings = [device for device in devices if device.device_class == name]
+        runtimes = sorted({runtime for device in siblings for runtime in device.installed})
+        found |= _targets_on(name, f"{CLASS}{name}", tuple(runtimes))
     return found
 
 
@@ -80,7 +90,8 @@ def find_targets(name: str, book: TargetBook | None = None) -> tuple[Target, ...
         BadInputError: no such target or device; names the nearest known ones.
     """
     known = known_targets(book)
-    names = [LOCAL, *(book or default_book()).devices()]
+    names = sorted({device_of(target) for target in known.values()} | {LOCAL})
+    names += [name for name in (book or default_book()).devices() if name not in names]
     if name in names:
         targets = tuple(target for target in known.values() if device_of(target) == name)
         if not targets:
@@ -111,7 +122,9 @@ def device_of(target: Target) -> str:
 
 
 def device_behind(target: Target, book: TargetBook | None = None) -> Device | None:
-    """The board that a target is on; None for this machine."""
+    """The board that a target is on; None for this machine, and for a class of boards."""
+    if target.where.startswith(CLASS):
+        return None
     return None if target.where == LOCAL else (book or default_book()).device(device_of(target))
 
 

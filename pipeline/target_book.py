@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -27,12 +27,16 @@ Content = TypeVar("Content", bound=Record)
 
 
 class Device(Record):
-    """A board with an agent, as it was when it was added or checked last."""
+    """A board with an agent, as it was when it was added or checked last.
+
+    `device_class`: what boards that are alike are called together; siblings share work.
+    """
 
     name: str = Field(pattern=NAME_PATTERN)
     url: str
     device: DeviceInfo
     runtimes: tuple[RuntimeInfo, ...]
+    device_class: str | None = Field(default=None, pattern=NAME_PATTERN)
 
     @property
     def installed(self) -> tuple[RuntimeName, ...]:
@@ -109,6 +113,7 @@ class TargetBook:
         check_name(device.name)
         with self._changing():
             devices = self.devices()
+            _check_class(device, devices)
             for other in devices.values():
                 if other.url == device.url and other.name != device.name:
                     raise BadInputError(
@@ -119,11 +124,15 @@ class TargetBook:
             self._write(devices | {device.name: device}, known | {device.name: credential})
 
     def update(self, device: Device) -> None:
-        """Write down what a known device says it is now."""
+        """Write down what a known device says it is now; its class stays where none is given."""
         with self._changing():
             devices = self.devices()
-            if device.name in devices and devices[device.name] != device:
-                self._write(devices | {device.name: device}, None)
+            known = devices.get(device.name)
+            if known is None:
+                return
+            now = device.model_copy(update={"device_class": device.device_class or known.device_class})
+            if known != now:
+                self._write(devices | {device.name: now}, None)
 
     def remove(self, name: str) -> None:
         """Forget a device and its credential.
@@ -157,6 +166,20 @@ class TargetBook:
             ) from error
         with locked(self._folder / "targets.lock"):
             yield
+
+
+def _check_class(device: Device, devices: Mapping[str, Device]) -> None:
+    """Classes and devices share their names' space: both are followed by a runtime to name a target."""
+    classes = {known.device_class for known in devices.values()}
+    if device.name in classes:
+        raise BadInputError(f"{device.name} is a class of devices already; give this device another name")
+    if device.device_class is not None:
+        check_name(device.device_class)
+        if device.device_class in devices or device.device_class == device.name:
+            raise BadInputError(
+                f"{device.device_class} is a device's name; give its class another one, such as "
+                f"{device.device_class}s"
+            )
 
 
 def default_book() -> TargetBook:

@@ -8,6 +8,7 @@ from device_bench.bench import LocalBench
 from device_bench.errors import BadInputError, UnreachableError
 from device_bench.protocol import Failure, FailureKind
 from device_bench.sensors import device_info
+from pipeline.device_slots import TurnTaking
 from pipeline.target import LOCAL_TARGETS
 from pipeline.target_bench import ask_again, bench_for, check_real, insist
 
@@ -15,7 +16,10 @@ HERE = LOCAL_TARGETS["local-litert"]
 
 
 def test_this_machine_measures_itself() -> None:
-    assert isinstance(bench_for(HERE), LocalBench)
+    bench = bench_for(HERE)
+    assert isinstance(bench, TurnTaking)
+    assert isinstance(bench.bench, LocalBench)
+    assert bench.device == "local"
 
 
 def outcomes(*kinds: FailureKind | int) -> list[Failure | int]:
