@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 import yaml
-from standing_desk import Desk
+from standing_desk import PATIENCE_SECONDS, Desk
 
 CHECKOUT = Path(__file__).parents[3]
 SMALL: dict[str, Any] = {
@@ -112,6 +112,24 @@ def test_what_the_form_does_not_allow_is_refused(standing: Desk) -> None:
     done = standing.run("prefect", "deployment", "run", "compress/on-demand", "-p", 'job={"trials": "many"}')
     assert done.returncode == 1, done.stdout
     assert "Validation failed" in done.stdout + done.stderr
+
+
+def test_against_a_server_of_ones_own_there_is_a_pool_and_a_worker(standing: Desk, tmp_path: Path) -> None:
+    theirs = _api_url(standing)
+    guest = Desk(tmp_path, standing.environment | {"PREFECT_HOME": str(tmp_path / "prefect")})
+    try:
+        guest.up("--api-url", theirs, "--pool", "guests", "--worker", "guest")
+        assert f"{theirs}, not started here" in guest.screen
+        (worker,) = standing.api("/work_pools/guests/workers/filter")
+        assert (worker["name"], worker["status"]) == ("guest", "ONLINE")
+        assert not (tmp_path / "prefect" / "profiles.toml").exists()
+        assert guest.process is not None
+        assert len(psutil.Process(guest.process.pid).children()) == 1
+        guest.process.terminate()
+        assert guest.process.wait(PATIENCE_SECONDS) == 0, guest.everything()
+    finally:
+        guest.close()
+    assert standing.run("edgeloop", "server", "status").returncode == 0
 
 
 def test_ctrl_c_ends_all_it_started(standing: Desk) -> None:
