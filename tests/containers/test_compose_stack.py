@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from compose_stack import Stack, free_port, postgresql
 from image_builder import Builder
@@ -41,6 +42,10 @@ def stack(
 
 def test_a_job_is_measured_on_the_stacks_agent_and_all_comes_up_again(stack: Stack) -> None:
     stack.up(without={"database"})
+    pages = f"http://127.0.0.1:{stack.ports['server']}"
+    assert "<title>Prefect" in httpx.get(pages, trust_env=False).text
+    settings = httpx.get(f"{pages}/ui-settings", trust_env=False).json()
+    assert settings["api_url"] == f"{pages}/api"
     work = stack.folder / "volumes" / "worker" / "work"
     assert work.stat().st_uid == 10001
     (work / "job.toml").write_text(JOB)
