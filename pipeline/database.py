@@ -1,18 +1,18 @@
-"""The one database that all stores share: a SQLite file, or any database SQLAlchemy reaches."""
+"""The one database of all stores, with our tables in it; how it stands, and how it is brought up."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from device_bench.errors import BadInputError, MissingExtraError
+from device_bench.errors import BadInputError
 from pipeline.data.cache import cache_folder
+from pipeline.database_link import DatabaseLink
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from pipeline.schema import Schema
 
 VARIABLE = "EDGELOOP_STORE"
 
@@ -22,114 +22,88 @@ def default_store() -> str:
     return os.environ.get(VARIABLE) or str(cache_folder() / "experience.sqlite")
 
 
-class Database:
-    """An open database with our tables in it.
+class Database(DatabaseLink):
+    """An open database with our tables in it, as this edgeloop knows them.
+
+    An empty one is given them. One of before there were revisions is given what it lacks.
 
     Args:
-        where: path of a SQLite file (made with its folder when new), or a URL such as "postgresql+psycopg://…".
+        where: as of `DatabaseLink`.
 
     Raises:
-        BadInputError: the file is no store of ours, is damaged or cannot be opened.
-        MissingExtraError: SQLAlchemy is not installed.
+        BadInputError: as of `DatabaseLink`; or it holds something else, or tables of another edgeloop.
+        MissingExtraError: as of `DatabaseLink`.
     """
 
     def __init__(self, where: str | Path) -> None:
-        try:
-            import sqlalchemy as sa
+        super().__init__(where)
+        from pipeline.schema import Standing, read_schema, too_new, too_old, upgrade_schema
 
-            from pipeline.store_tables import Base
-        except ModuleNotFoundError as error:
-            if error.name != "sqlalchemy":
-                raise
-            raise MissingExtraError("sqlalchemy", "pipeline") from error
-        self.where = str(where)
-        self._sa = sa
-        self._tables = Base.metadata.tables
-        url = self.where if "://" in self.where else self._file_url(Path(where))
-        with self.explained():
-            self._engine = sa.create_engine(url)
         with self.explained(close=True):
-            if self._engine.dialect.name == "sqlite":
-                self._check_file()
-                sa.event.listen(self._engine, "connect", _make_durable)
-            self._check_schema()
-            if self._engine.dialect.name == "sqlite":
-                self._keep_write_ahead_log()
-            Base.metadata.create_all(self._engine)
-
-    def session(self) -> Session:
-        """A session on it, for a `with`."""
-        from sqlalchemy.orm import Session
-
-        return Session(self._engine)
-
-    def close(self) -> None:
-        """Let go of the database."""
-        self._engine.dispose()
-
-    @contextmanager
-    def explained(self, close: bool = False) -> Iterator[None]:
-        """Errors of the database as our own, naming the store."""
-        try:
-            yield
-        except self._sa.exc.SQLAlchemyError as error:
-            if close:
-                self.close()
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise BadInputError(
-                f"cannot use the experience store {self.where}: {reason}; give another file, or move "
-                "this one away to start anew"
-            ) from error
-        except BadInputError:
-            if close:
-                self.close()
-            raise
-
-    def _file_url(self, path: Path) -> Any:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInputError(
-                f"cannot make the folder of the experience store {path}: {error.strerror}; "
-                "choose another place"
-            ) from error
-        return self._sa.URL.create("sqlite", database=str(path))
-
-    def _check_file(self) -> None:
-        with self._engine.connect() as connection:
-            verdict = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-        if verdict != "ok":
-            raise BadInputError(
-                f"the experience store {self.where} is damaged ({verdict}); "
-                "move the file away to start a new one"
-            )
-
-    def _keep_write_ahead_log(self) -> None:
-        """Readers and a writer side by side, and no half-written page after a kill."""
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-
-    def _check_schema(self) -> None:
-        """Refuse a database that has something else in it, before anything is written to it."""
-        found = self._sa.inspect(self._engine)
-        there = found.get_table_names()
-        if there and not set(there) & set(self._tables):
-            raise BadInputError(
-                f"{self.where} is a database of something else (tables: {', '.join(there)}); give a new file"
-            )
-        # A store of an earlier version lacks some tables; they are made with the others.
-        for name in set(there) & set(self._tables):
-            columns = {column["name"] for column in found.get_columns(name)}
-            if columns != set(self._tables[name].columns.keys()):
-                raise BadInputError(
-                    f"{self.where} has a table {name!r} that is not ours (columns: "
-                    f"{', '.join(sorted(columns))}); give a new file"
-                )
+            with self.engine.connect() as connection:
+                found = read_schema(connection, self.where)
+            if found.standing is Standing.BEHIND:
+                raise BadInputError(too_old(self.where, found.revision))
+            if found.standing is Standing.AHEAD:
+                raise BadInputError(too_new(self.where, found.revision))
+            if found.standing is not Standing.CURRENT:
+                upgrade_schema(self.engine, self.where)
+            if self.is_file:
+                # Readers and a writer side by side, and no half-written page after a kill.
+                with self.engine.connect() as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
 
 
-def _make_durable(connection: Any, _: object) -> None:
-    """Every commit on the disk before it returns; wait for another process's commit instead of failing."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA busy_timeout=30000")
-    cursor.close()
+@dataclass(frozen=True)
+class StoreStatus:
+    """How a store stands. `rows`: by table; empty where the tables are another edgeloop's.
+
+    `schema`: None where there is no file yet.
+    """
+
+    where: str
+    schema: Schema | None
+    rows: dict[str, int]
+
+
+def store_status(where: str) -> StoreStatus:
+    """Look at a store; nothing is made or changed.
+
+    Raises:
+        as `Database`, but for tables of another edgeloop.
+    """
+    if "://" not in where and not Path(where).exists():
+        return StoreStatus(where, None, {})
+    link = DatabaseLink(where)
+    import sqlalchemy as sa
+
+    from pipeline.schema import Standing, read_schema
+    from pipeline.store_tables import Base
+
+    rows = {}
+    try:
+        with link.explained(), link.engine.connect() as connection:
+            found = read_schema(connection, link.where)
+            if found.standing is Standing.CURRENT:
+                for name, table in Base.metadata.tables.items():
+                    count = sa.select(sa.func.count()).select_from(table)
+                    rows[name] = int(connection.execute(count).scalar_one())
+    finally:
+        link.close()
+    return StoreStatus(link.where, found, rows)
+
+
+def upgrade_store(where: str) -> Schema:
+    """Make a store's tables, or bring them to this edgeloop's revision; what was found before.
+
+    Raises:
+        as `Database`, but for tables of an earlier edgeloop.
+    """
+    link = DatabaseLink(where)
+    from pipeline.schema import upgrade_schema
+
+    try:
+        with link.explained():
+            return upgrade_schema(link.engine, link.where)
+    finally:
+        link.close()

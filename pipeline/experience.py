@@ -18,6 +18,8 @@ from pipeline.plan import CompressionPlan
 from pipeline.reward import RewardParts
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from pipeline.task_record import TaskRecord
 
 
@@ -133,9 +135,9 @@ class ExperienceStore:
     """
 
     def __init__(self, where: str | Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.where = str(where)
         self._clock = clock
         self._database = Database(where)
+        self.where = self._database.where
         import sqlalchemy as sa
 
         from pipeline.store_tables import TaskRow, TrialRow
@@ -148,7 +150,8 @@ class ExperienceStore:
         Raises:
             BadInputError: a run of that name is there with another task, or the store cannot be written.
         """
-        with self._database.explained(), self._database.session() as session:
+
+        def change(session: Session) -> None:
             row = session.scalar(self._sa.select(self._row).filter_by(run_id=run_id, number=trial.number))
             if row is None:
                 row = self._row(run_id=run_id, number=trial.number, task_fingerprint=task_fingerprint)
@@ -162,7 +165,8 @@ class ExperienceStore:
             row.payload = trial.model_dump_json()
             row.schema_version = trial.schema_version
             row.created_at = self._clock()
-            session.commit()
+
+        self._database.write(change)
 
     def trials(self, run_id: str | None = None, task_fingerprint: str | None = None) -> tuple[Trial, ...]:
         """Trials in the order they were first stored, of one run or task where asked.
@@ -200,7 +204,8 @@ class ExperienceStore:
         Raises:
             BadInputError: the store cannot be written.
         """
-        with self._database.explained(), self._database.session() as session:
+
+        def change(session: Session) -> None:
             row = session.get(self._task_row, record.fingerprint)
             if row is None:
                 row = self._task_row(fingerprint=record.fingerprint)
@@ -208,7 +213,8 @@ class ExperienceStore:
             row.payload = record.model_dump_json()
             row.schema_version = record.schema_version
             row.created_at = self._clock()
-            session.commit()
+
+        self._database.write(change)
 
     def tasks(self) -> dict[str, TaskRecord]:
         """What is known of tasks, by fingerprint. Tasks of runs by earlier versions are not among them.

@@ -16,6 +16,7 @@ from pipeline.fleet.history import Acceptance, FleetMeasurement, Watched
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
+    from sqlalchemy.orm import Session
 
 Stored = TypeVar("Stored", FleetMeasurement, Acceptance)
 
@@ -45,7 +46,8 @@ class HistoryStore:
             BadInputError: the store cannot be written.
         """
         key = key_of(visit.watched)
-        with self._database.explained(), self._database.session() as session:
+
+        def change(session: Session) -> None:
             known = session.scalar(
                 self._sa.select(self._visit.id).filter_by(watched=key, round_id=visit.round_id)
             )
@@ -59,7 +61,8 @@ class HistoryStore:
                     schema_version=visit.schema_version,
                 )
                 session.add(row)
-                session.commit()
+
+        self._database.write(change)
 
     def visits(self, watched: Watched) -> tuple[FleetMeasurement, ...]:
         """Every visit, the oldest first.
@@ -105,14 +108,12 @@ class HistoryStore:
         Raises:
             BadInputError: the store cannot be written.
         """
-        with self._database.explained(), self._database.session() as session:
-            row = self._acceptance(
-                watched=key_of(acceptance.watched),
-                payload=acceptance.model_dump_json(),
-                schema_version=acceptance.schema_version,
-            )
-            session.add(row)
-            session.commit()
+        row = {
+            "watched": key_of(acceptance.watched),
+            "payload": acceptance.model_dump_json(),
+            "schema_version": acceptance.schema_version,
+        }
+        self._database.write(lambda session: session.add(self._acceptance(**row)))
 
     def accepted_at(self, watched: Watched) -> datetime | None:
         """When somebody last accepted a new level.

@@ -55,6 +55,7 @@ def test_a_store_of_before_fleets_gets_the_tables(place: Path) -> None:
     with sqlite3.connect(place) as connection:
         connection.execute("DROP TABLE fleet_visits")
         connection.execute("DROP TABLE fleet_acceptances")
+        connection.execute("DROP TABLE alembic_version")
     with HistoryStore(place) as history:
         history.add(visit(0, 1.0))
         assert len(history.visits(WATCHED)) == 1
