@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -82,7 +83,7 @@ class Child:
         if process is None:
             return
         below: list[psutil.Process] = []
-        if process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
             below = psutil.Process(process.pid).children(recursive=True)
         if process.stdin is not None:
             process.stdin.close()

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import psutil
 
 GRACE_SECONDS = 10.0
+
+
+def living(pids: Iterable[int]) -> list[psutil.Process]:
+    """Those of the processes that are still there."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
 
 
 def end_processes(processes: Sequence[psutil.Process]) -> None:

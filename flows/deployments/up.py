@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 
 from flows.compression.start import PREFECT_SETTINGS
 from flows.deployments.children import Child
-from flows.deployments.ending import end_processes
+from flows.deployments.ending import end_processes, living
 from flows.deployments.ledger import FOLDER_VARIABLE
 from flows.deployments.pool import DEFAULT_POOL
 from flows.deployments.profile import put_right
@@ -129,8 +128,7 @@ def _end(watch: Watch, console: Console) -> None:
     _say(console, "ending …")
     watch.worker.stop()
     # A worker that was killed has left its flow runs' processes behind; they are in the ledger.
-    living = [entry.pid for entry, alive in office.ledger.entries() if alive]
-    end_processes([psutil.Process(pid) for pid in living if psutil.pid_exists(pid)])
+    end_processes(living(entry.pid for entry, alive in office.ledger.entries() if alive))
     if watch.server is not None:
         watch.server.stop()
     put_right(office)
