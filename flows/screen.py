@@ -24,7 +24,7 @@ class Screen:
     Finished stages stay above as one line each. Where output is not a terminal, there are plain lines only.
     """
 
-    def __init__(self, console: Console, folder: Path) -> None:
+    def __init__(self, console: Console, folder: Path | None = None) -> None:
         self._console = console
         self._folder = folder
         self._stage = _Stage("", 1.0)
@@ -44,7 +44,8 @@ class Screen:
         self.notes: list[str] = []
 
     def __enter__(self) -> Self:
-        self._console.print(f"run folder: {self._folder}", highlight=False, soft_wrap=True)
+        if self._folder is not None:
+            self._console.print(f"run folder: {self._folder}", highlight=False, soft_wrap=True)
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self._warnings)
         if self._alive:

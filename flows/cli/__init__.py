@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flows.cli import bench, catalogue, compress, experience, learning, policy, runs, server, targets
+from flows.cli import bench, catalogue, compress, experience, fleet, learning, policy, runs, server, targets
 from flows.cli.guard import typer
 
 app = typer.Typer(
@@ -19,12 +19,14 @@ app.command()(compress.compress)
 app.command()(bench.bench)
 app.command()(bench.calibrate)
 app.command()(runs.report)
+app.command()(fleet.release)
 app.command()(learning.personalize)
 app.command("meta-train")(learning.meta_train)
 app.command()(catalogue.models)
 app.command()(catalogue.data)
 app.add_typer(runs.app, name="runs")
 app.add_typer(targets.app, name="targets")
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(policy.app, name="policy")
 app.add_typer(experience.app, name="experience")
 app.add_typer(server.app, name="server")

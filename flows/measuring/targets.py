@@ -15,11 +15,12 @@ from pipeline.target_book import Credential, Device, check_name, default_book
 _LOST_SECONDS = 10.0
 
 
-def add_target(name: str, url: str, pair: str) -> int:
+def add_target(name: str, url: str, pair: str, device_class: str | None = None) -> int:
     """Pair with an agent and write its board down.
 
     Args:
         pair: the pairing line, or "-" to read it from standard input, where no history keeps it.
+        device_class: what boards like it are called together.
 
     Raises:
         BadInputError: the name, address or line cannot be used, or the agent is another one.
@@ -36,7 +37,9 @@ def add_target(name: str, url: str, pair: str) -> int:
     address = AgentAddress(url=url, token=pairing.token, certificate=certificate)
     info = AgentBench(address, Patience(lost_seconds=_LOST_SECONDS)).reach().info
     book = default_book()
-    book.add(device_from(name, url, info), Credential(certificate=certificate, token=pairing.token))
+    book.add(
+        device_from(name, url, info, device_class), Credential(certificate=certificate, token=pairing.token)
+    )
     console = Console()
     device = info.device
     emulated = "; emulated: its times are no latencies" if device.emulated else ""
@@ -65,9 +68,9 @@ def remove_target(name: str) -> int:
     return 0
 
 
-def device_from(name: str, url: str, info: AgentInfo) -> Device:
+def device_from(name: str, url: str, info: AgentInfo, device_class: str | None = None) -> Device:
     """What the book keeps of what an agent told."""
-    return Device(name=name, url=url, device=info.device, runtimes=info.runtimes)
+    return Device(name=name, url=url, device=info.device, runtimes=info.runtimes, device_class=device_class)
 
 
 def known_device(name: str) -> Device:

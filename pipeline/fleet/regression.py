@@ -70,6 +70,7 @@ class State(StrEnum):
 class Finding(Record):
     """One figure of one watched artifact.
 
+    `latest`: the last visit's own figure, p50 in ms or bytes.
     `ratio`, `low`, `high`: the last visits over the level they are held against, with the interval at
     `ALPHA`. `level`, `now`: in the figure's own unit (a multiple of the reference's latency, or bytes).
     `since`: the first visit at the new level. `visits`: that the level rests on. `changed`: what differs in
@@ -80,6 +81,7 @@ class Finding(Record):
     figure: Figure
     state: State
     visits: int
+    latest: float
     level: float | None = None
     now: float | None = None
     ratio: float | None = None
@@ -103,16 +105,17 @@ def judge(
         return None
     values = [_value(visit, figure) for visit in counted]
     shift = last_shift(values, PRIOR_SPREAD[figure])
-    watched = counted[-1].watched
+    watched, latest = counted[-1].watched, _latest(counted[-1], figure)
     if shift is None:
         state = State.STEADY if len(values) >= LEAST_LEVEL + min(WINDOWS) else State.TOO_FEW
-        return Finding(watched=watched, figure=figure, state=state, visits=len(values))
+        return Finding(watched=watched, figure=figure, state=state, visits=len(values), latest=latest)
     before, last = counted[shift.begin - 1], counted[-1]
     return Finding(
         watched=watched,
         figure=figure,
         state=State.WORSE if shift.mean > 0 else State.BETTER,
         visits=shift.visits,
+        latest=latest,
         level=exp(shift.level) - _grain(figure),
         now=exp(shift.level + shift.mean) - _grain(figure),
         ratio=exp(shift.mean),
@@ -205,6 +208,11 @@ def _value(visit: FleetMeasurement, figure: Figure) -> float:
     if figure is Figure.LATENCY:
         return log(visit.cost)
     return log(max(0, visit.measurement.memory.peak_bytes) + MEMORY_GRAIN_BYTES)
+
+
+def _latest(visit: FleetMeasurement, figure: Figure) -> float:
+    measured = visit.measurement
+    return measured.latency.p50_ms if figure is Figure.LATENCY else float(measured.memory.peak_bytes)
 
 
 def _grain(figure: Figure) -> float:

@@ -1,0 +1,75 @@
+"""The fleet on the screen: its devices, and a round of its benchmark."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.fleet.wording import change_in_words, latest_in_words, since_in_words
+from pipeline.fleet.regression import State
+from pipeline.fleet.rounds import FleetRound
+from pipeline.fleet.status import DeviceStatus
+
+_COLOURS = {State.WORSE: "red", State.BETTER: "green", State.STEADY: "default", State.TOO_FEW: "yellow"}
+
+
+def show_round(console: Console, result: FleetRound) -> None:
+    """A row for each figure, what got worse first; then what was left out."""
+    table = Table(title=f"round {escape(result.round_id)}", title_justify="left", title_style="bold")
+    table.add_column("artifact", overflow="fold")
+    for heading in ("device", "figure", "last", "state", "change", "since"):
+        table.add_column(heading)
+    for one in result.findings:
+        colour = _COLOURS[one.state]
+        table.add_row(
+            escape(one.watched.release),
+            escape(one.watched.device),
+            one.figure.value,
+            latest_in_words(one),
+            f"[{colour}]{one.state.value}[/{colour}]",
+            change_in_words(one),
+            since_in_words(one),
+        )
+    if result.findings:
+        console.print(table)
+    for one in result.regressions:
+        changed = "; ".join(one.changed) or "nothing that was told"
+        where = f"{one.watched.release} on {one.watched.device}"
+        console.print(f"[red]worse[/red] {escape(where)}: changed in its conditions: {escape(changed)}")
+    for device in result.devices:
+        if device.skipped is not None:
+            console.print(
+                f"[yellow]skipped[/yellow] {device.device}: {escape(device.skipped)}", soft_wrap=True
+            )
+        for name, why in device.failed.items():
+            text = f"{name} on {device.device}: {why}"
+            console.print(f"[yellow]not measured[/yellow] {escape(text)}", soft_wrap=True)
+    verdict = f"{len(result.regressions)} figures got worse" if result.regressions else "nothing got worse"
+    console.print(f"{result.visits} visits: {verdict}", highlight=False)
+
+
+def show_devices(console: Console, devices: list[DeviceStatus]) -> None:
+    """A row for each device."""
+    table = Table(title="fleet", title_justify="left", title_style="bold")
+    for heading in ("device", "class", "answers", "processor", "runtimes", "watched", "worse", "last visit"):
+        table.add_column(heading)
+    for one in devices:
+        answers = "[green]yes[/green]" if one.problem is None else "[red]no[/red]"
+        worse = f"[red]{len(one.worse)}[/red]" if one.worse else "0"
+        table.add_row(
+            escape(one.device),
+            escape(one.device_class or "—"),
+            answers,
+            escape(one.processor),
+            ", ".join(runtime.value for runtime in one.runtimes) or "none",
+            str(one.watched),
+            worse,
+            "never" if one.last_visit is None else f"{one.last_visit:%Y-%m-%d %H:%M} UTC",
+        )
+    console.print(table)
+    for one in devices:
+        if one.problem is not None:
+            console.print(f"[red]{escape(one.device)}[/red]: {escape(one.problem)}", soft_wrap=True)
+        for words in one.worse:
+            console.print(f"[red]worse[/red] {escape(words)}", soft_wrap=True)
