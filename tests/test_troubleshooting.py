@@ -1,4 +1,7 @@
-"""docs/troubleshooting.md: each message in it is one that edgeloop can say, and each command one it has."""
+"""docs/troubleshooting.md: each message in it is one that edgeloop can say, and each command one it has.
+
+The commands of docs/guides/results.md, too.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from flows.cli import app
 from flows.cli.guard import typer
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "troubleshooting.md"
+PAGE, RESULTS = ROOT / "docs" / "troubleshooting.md", ROOT / "docs" / "guides" / "results.md"
 ROOMS = ("device_bench", "pipeline", "exporters", "flows")
 # Stands for what a message puts in.
 HOLE = "\0"
@@ -71,9 +74,11 @@ def test_the_page_has_rows_and_each_is_whole() -> None:
 
 
 def commands() -> list[list[str]]:
-    """The words after each `edgeloop` on the page."""
-    code = re.findall(r"`([^`]+)`", PAGE.read_text(encoding="utf-8"))
-    return [line.split()[1:] for line in code if line.startswith("edgeloop ")]
+    """The words after each `edgeloop`, in code spans and code blocks."""
+    text = PAGE.read_text(encoding="utf-8") + RESULTS.read_text(encoding="utf-8")
+    code = re.findall(r"`([^`]+)`|^    (edgeloop .*?)(?:  .*)?$", text, re.MULTILINE)
+    lines = [span or block for span, block in code]
+    return [line.split()[1:] for line in lines if line.startswith("edgeloop ")]
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)

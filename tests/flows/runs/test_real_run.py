@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from click.testing import Result
 
 PATIENCE_SECONDS = 300.0
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "results.md"
 
 
 def test_from_a_kill_to_the_report_by_what_the_commands_say(
@@ -50,6 +52,10 @@ def test_from_a_kill_to_the_report_by_what_the_commands_say(
     (told,) = json.loads(ask("runs", "list", "--json").stdout)["runs"]
     assert (told["state"], told["trials"], told["resume"]) == ("finished", 2, "")
     run = only_run(runs)
+    table = GUIDE.read_text(encoding="utf-8").split("## The files")[1].split("## ")[0]
+    named = re.findall(r"`([^`<>*]+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    assert len(named) > 10
+    assert [name for name in named if not (run / name).exists()] == [], "the guide names what is not there"
     first = (run / "report.html").read_bytes()
     ask("report")
     assert (run / "report.html").read_bytes() == first
