@@ -1,13 +1,25 @@
-"""Says at the end of a run how many cases the fuzzing tried, also when several processes ran the tests."""
+"""A PostgreSQL for all tests; and, at the end of a run, how many cases the fuzzing tried.
+
+They are counted also when several processes ran the tests.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from fuzz_counts import COUNTS
+from postgres_server import PostgresServer, running_postgres
 
 _KEY = "fuzz_counts"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real server; skips where it is not installed."""
+    with running_postgres() as server:
+        yield server
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from flows.cli import bench, catalogue, compress, experience, fleet, learning, policy, runs, server, targets
+from flows.cli import (
+    bench,
+    catalogue,
+    compress,
+    experience,
+    fleet,
+    learning,
+    policy,
+    runs,
+    server,
+    store,
+    targets,
+)
 from flows.cli.guard import typer
 
 app = typer.Typer(
@@ -29,6 +41,7 @@ app.add_typer(targets.app, name="targets")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(policy.app, name="policy")
 app.add_typer(experience.app, name="experience")
+app.add_typer(store.app, name="store")
 app.add_typer(server.app, name="server")
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from small_graphs import chain_graph, context_of
 
 from device_bench.errors import BadInputError
 from pipeline.experience import ExperienceStore, Trial
 from pipeline.plan import CompressionPlan, UnitChoice
+from pipeline.task import Budget, ModelSpec, Task
+from pipeline.task_record import TaskRecord
 
 
 def some_trial(number: int, accuracy: float = 80.0) -> Trial:
@@ -18,6 +21,17 @@ def some_trial(number: int, accuracy: float = 80.0) -> Trial:
         latency_ms={"local-litert": 0.1 + 0.2},
         peak_memory_bytes={"local-litert": 1 << 40},
     )
+
+
+def some_task(data: str = "digits") -> TaskRecord:
+    context = context_of(chain_graph())
+    task = Task(
+        model=ModelSpec(source="mlp", input_shape=(1, 8, 8), outputs=10),
+        data=data,
+        targets=context.targets,
+        budget=Budget(max_drop=2.0),
+    )
+    return TaskRecord.of(task, context, {})
 
 
 class StoreSuite:
@@ -62,3 +76,17 @@ class StoreSuite:
         trial = some_trial(0).model_copy(update={"latency_ms": {"a": float("inf")}})
         store.add("run", "task", trial)
         assert store.trials() == (trial,)
+
+    def test_tasks_are_kept_by_fingerprint_the_last_record_of_each(self, store: ExperienceStore) -> None:
+        assert store.tasks() == {}
+        first, other = some_task(), some_task("fashion-mnist")
+        later = first.model_copy(update={"float_accuracy": 12.5})
+        for record in (first, other, other, later):
+            store.add_task(record)
+        assert store.tasks() == {later.fingerprint: later, other.fingerprint: other}
+
+    def test_tells_the_run_and_the_task_of_each_trial(self, store: ExperienceStore) -> None:
+        store.add("run-1", "task-a", some_trial(0))
+        store.add("run-2", "task-b", some_trial(0))
+        found = [(entry.run_id, entry.task_fingerprint) for entry in store.entries()]
+        assert found == [("run-1", "task-a"), ("run-2", "task-b")]

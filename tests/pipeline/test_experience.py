@@ -65,7 +65,7 @@ def test_a_killed_process_loses_no_trial_that_was_added(tmp_path: Path) -> None:
     path, log = tmp_path / "experience.sqlite", tmp_path / "trials.jsonl"
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[1] / "conformance")!r})
+sys.path[:0] = {[str(Path(__file__).parents[1] / "conformance"), str(Path(__file__).parent)]!r}
 from pathlib import Path
 from store_suite import some_trial
 from pipeline.experience import ExperienceStore, TrialLog
