@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.fleet.wording import change_in_words, latest_in_words, since_in_words
+from flows.fleet.wording import change_in_words, count_in_words, latest_in_words, since_in_words
 from pipeline.fleet.regression import State
 from pipeline.fleet.rounds import FleetRound
 from pipeline.fleet.status import DeviceStatus
@@ -45,7 +45,9 @@ def show_round(console: Console, result: FleetRound) -> None:
         for name, why in device.failed.items():
             text = f"{name} on {device.device}: {why}"
             console.print(f"[yellow]not measured[/yellow] {escape(text)}", soft_wrap=True)
-    verdict = f"{len(result.regressions)} figures got worse" if result.regressions else "nothing got worse"
+    verdict = (
+        f"{count_in_words(len(result.regressions))} got worse" if result.regressions else "nothing got worse"
+    )
     console.print(f"{result.visits} visits: {verdict}", highlight=False)
 
 

@@ -62,7 +62,12 @@ def regressions_in_words(result: FleetRound) -> str:
         f"since {since_in_words(one)}"
         for one in result.regressions
     ]
-    return f"{len(told)} figures got worse: " + "; ".join(told)
+    return f"{count_in_words(len(told))} got worse: " + "; ".join(told)
+
+
+def count_in_words(figures: int) -> str:
+    """ "1 figure", "3 figures"."""
+    return f"{figures} figure{'' if figures == 1 else 's'}"
 
 
 def change_in_words(finding: Finding) -> str:
