@@ -33,9 +33,10 @@ def compress(job: CompressJob | Path) -> State[None]:
 
 def _compressed(job: CompressJob | Path, logger: Logger) -> str:
     from flows.compression.compress import compress_flow
+    from flows.fleet.slots import devices_by_prefect
 
     folder = folder_of(job, str(flow_run.id))
-    with folder.locked(), get_client(sync_client=True) as client:
+    with folder.locked(), devices_by_prefect(), get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, name=folder.run_id)
         logger.info("run folder: %s", folder.path.absolute())
         result = compress_flow.fn(stored_job(folder.path), str(folder.path), folder.run_id)

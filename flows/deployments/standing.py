@@ -59,6 +59,7 @@ class Office:
     """
 
     def __init__(self, home: Path) -> None:
+        self.home = home
         self.folder = home / "edgeloop"
         self.ledger = Ledger(self.folder / "flow-runs")
 

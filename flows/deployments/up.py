@@ -22,6 +22,7 @@ from rich.console import Console
 from flows.compression.start import PREFECT_SETTINGS
 from flows.deployments.children import Child
 from flows.deployments.ending import end_processes, living
+from flows.deployments.leases import LEASES_ON_DISK, forget_leases
 from flows.deployments.ledger import FOLDER_VARIABLE
 from flows.deployments.pool import DEFAULT_POOL
 from flows.deployments.profile import put_right
@@ -78,6 +79,8 @@ def server_up(request: UpRequest) -> int:
             started_at=datetime.now(UTC),
         )
         server = _server(office, meant)
+        if server is not None:
+            forget_leases(office.home)
         watch = Watch(office, standing, server, _worker(office, standing, request.limit), console)
         try:
             asyncio.run(watch.run())
@@ -93,7 +96,7 @@ def _server(office: Office, meant: Meant) -> Child | None:
         return None
     descriptor = meant.listener.fileno()
     host, port = meant.listener.getsockname()[:2]
-    environment = {
+    environment = LEASES_ON_DISK | {
         "PREFECT_SERVER_API_HOST": str(host),
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_UI_API_URL": meant.api_url,

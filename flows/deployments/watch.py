@@ -14,6 +14,7 @@ from rich.console import Console
 from device_bench.errors import RunError
 from flows.deployments.announcements import Announcements
 from flows.deployments.children import Child
+from flows.deployments.leases import free_devices
 from flows.deployments.pool import deployed_flows, ensure_pool, recent_runs, worker_is_online
 from flows.deployments.profile import point_profile
 from flows.deployments.revival import Reviver
@@ -81,6 +82,8 @@ class Watch:
         for one in await self._reviver.look(client, watched=False):
             self._say.revival(one)
         if self.server is not None:
+            for name in await free_devices(client):
+                self._say.line(f"{name} was held when the server before ended: it is free", "yellow")
             before = point_profile(self._standing.api_url)
             self._standing = self._standing.model_copy(update={"profile_before": before})
         self.office.write(self._standing)
