@@ -45,10 +45,8 @@ def show_round(console: Console, result: FleetRound) -> None:
         for name, why in device.failed.items():
             text = f"{name} on {device.device}: {why}"
             console.print(f"[yellow]not measured[/yellow] {escape(text)}", soft_wrap=True)
-    verdict = (
-        f"{count_in_words(len(result.regressions))} got worse" if result.regressions else "nothing got worse"
-    )
-    console.print(f"{result.visits} visits: {verdict}", highlight=False)
+    worse = count_in_words(len(result.regressions)) if result.regressions else "nothing"
+    console.print(f"{result.visits} visits: {worse} got worse", highlight=False)
 
 
 def show_devices(console: Console, devices: list[DeviceStatus]) -> None:
