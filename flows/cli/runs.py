@@ -50,6 +50,9 @@ def runs_show(
 def runs_compare(
     a: Annotated[str, typer.Argument(help=RUN_HELP)],
     b: Annotated[str, typer.Argument(help="The run to hold against it.")],
+    html: Annotated[
+        Path | None, typer.Option(help="Write both side by side as a page, too: both.html.")
+    ] = None,
     runs: Runs = Path("runs"),
     json: Json = False,
     debug: Debug = False,
@@ -59,7 +62,7 @@ def runs_compare(
     def start() -> int:
         from flows.runs.compare import compare_runs
 
-        return compare_runs(a, b, runs, as_json=json)
+        return compare_runs((a, b), runs, html, as_json=json)
 
     raise typer.Exit(guarded(start, debug))
 

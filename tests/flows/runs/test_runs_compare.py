@@ -70,3 +70,17 @@ def test_what_cannot_be_compared_says_why(
     finished(A)
     unfinished()
     assert message in ask("runs", "compare", A, second, code=2).stderr
+
+
+def test_html_is_a_page_beside_what_is_printed(ask: Ask, finished: Make, tmp_path: Path) -> None:
+    finished(A, speedup=2.0)
+    finished(B, speedup=3.0)
+    page = tmp_path / "both.html"
+    assert f"as a page: {page}" in ask("runs", "compare", A, B, "--html", page).stdout
+    text = page.read_text(encoding="utf-8")
+    assert A in text
+    assert B in text
+    assert "B&#39;s file is 1.50× faster" in text
+    json.loads(ask("runs", "compare", A, B, "--html", page, "--json").stdout)
+    said = ask("runs", "compare", A, B, "--html", tmp_path / "no" / "both.html", code=3).stderr
+    assert "cannot write the comparison to" in said
