@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,6 +50,13 @@ def compress(
     threads: Annotated[int | None, typer.Option(help="Threads of the runtimes. Default: 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes everything random. Default: 0.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for runs. Default: runs.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Database of trials: a SQLite file or a URL.", envvar="EDGELOOP_STORE")
+    ] = None,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(help="Where released files are kept: a folder or a URL.", envvar="EDGELOOP_ARTIFACTS"),
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     json: Json = False,
     debug: Debug = False,
@@ -57,8 +65,12 @@ def compress(
     given = {
         name: value
         for name, value in locals().items()
-        if name not in {"source", "resume", "json", "debug"} and value is not None
+        if name not in {"source", "store", "artifacts", "resume", "json", "debug"} and value is not None
     }
+    # No part of the job: a URL may hold a password, and a job is written into its run's folder.
+    for variable, place in (("EDGELOOP_STORE", store), ("EDGELOOP_ARTIFACTS", artifacts)):
+        if place is not None:
+            os.environ[variable] = place
     raise typer.Exit(guarded(lambda: _compress(source, given, resume, json), debug))
 
 

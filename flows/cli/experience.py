@@ -10,7 +10,10 @@ from flows.cli.guard import Debug, Json, guarded, typer
 app = typer.Typer(help="What was tried in all runs: what policies are trained on.", no_args_is_help=True)
 Store = Annotated[
     str | None,
-    typer.Option(help="Another store: a SQLite file or a database's URL. Default: the one that runs keep."),
+    typer.Option(
+        help="Another store: a SQLite file or a database's URL. Default: the one that runs keep.",
+        envvar="EDGELOOP_STORE",
+    ),
 ]
 
 

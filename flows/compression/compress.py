@@ -17,6 +17,7 @@ from flows.compression.conclusion import PROOF_STEPS, conclude, prove_target
 from flows.compression.job import CompressJob
 from flows.compression.publication import published
 from flows.compression.recovery import recover_station, rehearse_station
+from flows.compression.releasing import release_station
 from flows.compression.stages import (
     baseline_station,
     changes_left,
@@ -103,6 +104,12 @@ def report(session: Session, targets: dict[str, TargetResult]) -> RunResult:
     return conclude(session, targets, reporter().notes)
 
 
+@task(name="release", task_run_name="release", cache_policy=NO_CACHE, persist_result=False)
+def release(folder: Path) -> None:
+    """Put the files of a run that met its budget where the fleet benchmark finds them."""
+    get_run_logger().info("released: %s", ", ".join(release_station(folder)) or "nothing, see the notes")
+
+
 @flow(name="compress", flow_run_name="{run_id}", validate_parameters=False)
 def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
     """Compress one model for its targets within its budget.
@@ -115,6 +122,8 @@ def compress_flow(job: CompressJob, folder: str, run_id: str) -> RunResult:
     place = Path(folder)
     with published(job, place) as publication:
         result = _compress(job, place)
+        if result.budget_met:
+            release(place)
         publication.conclude(result, place)
     return result
 

@@ -77,10 +77,13 @@ def check_job(job: CompressJob) -> None:
     """Look up every name of the job before anything heavy is loaded.
 
     Raises:
-        BadInputError: a name is not known, a file does not exist, or a target is emulated.
+        BadInputError: a name is not known, a file does not exist, a target is emulated, or nothing can be kept
+            where EDGELOOP_STORE or EDGELOOP_ARTIFACTS says.
         UnreachableError: a target's board does not answer.
     """
     from pipeline.data import DATASETS, NPZ, OWN_FILE
+    from pipeline.database import Database, default_store
+    from pipeline.fleet.shelf import Shelf
     from pipeline.policy import load_policy
     from pipeline.target import find_target
     from pipeline.target_bench import check_real
@@ -110,6 +113,8 @@ def check_job(job: CompressJob) -> None:
         raise BadInputError(
             f"weights file {job.weights} does not exist; give a .safetensors file, or leave it out"
         )
+    Shelf()
+    Database(default_store()).close()
     for name in job.targets:
         check_real(find_target(name))
 
