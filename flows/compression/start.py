@@ -77,7 +77,7 @@ def check_job(job: CompressJob) -> None:
     """Look up every name of the job before anything heavy is loaded.
 
     Raises:
-        BadInputError: a name is not known, a file does not exist, a target is emulated, or nothing can be kept
+        BadInputError: a name is not known, a file is not there, a target is emulated, or nothing can be kept
             where EDGELOOP_STORE or EDGELOOP_ARTIFACTS says.
         UnreachableError: a target's board does not answer.
     """
