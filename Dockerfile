@@ -37,7 +37,7 @@ RUN --mount=type=bind,from=wheels,source=/,target=/wheels \
 
 FROM source AS controller-needs
 RUN --mount=type=bind,from=wheels,source=/,target=/wheels \
-    python3 -m pip --python /opt/edgeloop/bin/python install -q ".[pipeline,postgres,dask]" \
+    python3 -m pip --python /opt/edgeloop/bin/python install -q ".[pipeline,postgres,s3,dask]" \
     && python3 -m pip --python /opt/edgeloop/bin/python uninstall -q -y edgeloop
 
 FROM ${BASE} AS runtime
