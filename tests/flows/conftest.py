@@ -37,7 +37,7 @@ def homes(home: Path) -> Iterator[None]:
         patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("COLUMNS", "200")
-        for name in ("PREFECT_API_URL", "EDGELOOP_DATA"):
+        for name in ("PREFECT_API_URL", "EDGELOOP_DATA", "EDGELOOP_STORE", "EDGELOOP_ARTIFACTS"):
             patch.delenv(name, raising=False)
         yield
 

@@ -65,7 +65,11 @@ def writer(url: str, name: str, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_many_writers_begin_on_an_empty_database_at_once(url: str) -> None:
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+def test_many_writers_begin_on_an_empty_database_at_once(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = request.getfixturevalue("url") if kind == "postgres" else str(tmp_path / "store.sqlite")
     processes = [writer(url, f"run-{index}", EACH) for index in range(WRITERS)]
     for process in processes:
         out, err = process.communicate(timeout=300)
