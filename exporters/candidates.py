@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,10 +70,28 @@ class ShapeBench:
             UnreachableError: no target is left whose board answers.
         """
         signature = shape_signature(module, self.graph)
+
+        def write(form: str, path: Path) -> None:
+            self.write(form, module, plan, path)
+
+        return self.measure_files(signature, write)
+
+    def measure_files(
+        self, signature: str, write: Callable[[str, Path], None]
+    ) -> Mapping[str, Measurement | Failure]:
+        """As `measure`, for files that come from elsewhere.
+
+        Args:
+            signature: of the candidate's shapes.
+            write: puts the file of a format there; raises ExportError where there is none.
+
+        Raises:
+            UnreachableError: no target is left whose board answers.
+        """
         found = {}
         for target in self.present:
             try:
-                found[target.name] = self._on(target, module, plan, signature)
+                found[target.name] = self._on(target, signature, write)
             except UnreachableError as error:
                 self.set_aside(target, error)
         return found
@@ -95,7 +113,7 @@ class ShapeBench:
             raise error
 
     def _on(
-        self, target: Target, module: nn.Module, plan: CompressionPlan, signature: str
+        self, target: Target, signature: str, write: Callable[[str, Path], None]
     ) -> Measurement | Failure:
         known = self.folder / f"{signature}-{target.name}.json"
         if known.exists():
@@ -104,7 +122,7 @@ class ShapeBench:
         self.folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         try:
-            self.write(target.artifact_format, module, plan, path)
+            write(target.artifact_format, path)
         except ExportError as error:
             return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
         self._spent(f"export {target.artifact_format}", started)

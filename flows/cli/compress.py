@@ -50,6 +50,10 @@ def compress(
     threads: Annotated[int | None, typer.Option(help="Threads of the runtimes. Default: 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes everything random. Default: 0.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for runs. Default: runs.")] = None,
+    runner: Annotated[
+        str | None, typer.Option(help="Who builds and judges candidates: local or dask. Default: local.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="The Dask cluster's: tcp://HOST:PORT.")] = None,
     store: Annotated[
         str | None, typer.Option(help="Database of trials: a SQLite file or a URL.", envvar="EDGELOOP_STORE")
     ] = None,

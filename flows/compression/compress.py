@@ -6,6 +6,7 @@ pass on stays in this process, what must outlive it is in the run's folder.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -13,11 +14,13 @@ from prefect.cache_policies import NO_CACHE
 
 from device_bench.errors import UnreachableError
 from flows.compression.bookkeeping import Session
+from flows.compression.cluster import Cluster
 from flows.compression.conclusion import PROOF_STEPS, conclude, prove_target
 from flows.compression.job import CompressJob
 from flows.compression.publication import published
 from flows.compression.recovery import recover_station, rehearse_station
 from flows.compression.releasing import release_station
+from flows.compression.spread_search import probe_all, source_of, try_batch
 from flows.compression.stages import (
     baseline_station,
     changes_left,
@@ -161,6 +164,9 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
         watch.stage("first trial", 1)
         watch.advance(0, f"trial 1 of {job.trials}: to see that everything works")
         trial(session, context, 1)
+    if job.scheduler is not None:
+        _search_on_cluster(session, context, job.scheduler)
+        return
     changes = changes_left(session, context)
     if changes:
         watch.stage("probes", len(changes))
@@ -176,6 +182,29 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
         if trial(session, context, number) is None:
             watch.note(f"{job.policy} has no further plan to propose: {number - 1} trials were made")
             break
+    watch.best(best_trial_in_words(session.trials, context))
+
+
+def _search_on_cluster(session: Session, context: PolicyContext, scheduler: str) -> None:
+    """As `_search`, from the probes on, with candidates made by a Dask cluster."""
+    watch, job = reporter(), session.job
+    for known in session.trials:
+        # What a board that was gone has not measured is measured now.
+        trial(session, context, known.number)
+    with Cluster(scheduler, source_of(session)) as cluster:
+        changes = changes_left(session, context)
+        if changes:
+            watch.stage("probes", len(changes))
+            probe_all(session, cluster, changes)
+        session.keep_task(context)
+        context = with_effects(context, session.effects)
+        watch.stage("trials", job.trials)
+        while len(session.trials) < job.trials:
+            watch.best(best_trial_in_words(session.trials, context))
+            present = replace(context, targets=session.present)
+            if not try_batch(session, cluster, present, job.trials - len(session.trials)):
+                watch.note(f"{job.policy} has no further plan: {len(session.trials)} trials were made")
+                break
     watch.best(best_trial_in_words(session.trials, context))
 
 

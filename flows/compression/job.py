@@ -5,8 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from device_bench.errors import BadInputError, unknown_name
 from device_bench.protocol import Record
@@ -42,6 +43,16 @@ class CompressJob(Record):
     threads: int = Field(default=1, ge=1, description="Threads of the runtimes.")
     seed: int = Field(default=0, description="Fixes everything random.")
     out: str = Field(default="runs", description="Folder for runs.")
+    runner: Literal["local", "dask"] = Field(
+        default="local", description="Who builds and judges candidates: this process, or a Dask cluster."
+    )
+    scheduler: str | None = Field(default=None, description="Address of the cluster: tcp://HOST:PORT.")
+
+    @model_validator(mode="after")
+    def _scheduler_of_dask(self) -> CompressJob:
+        if (self.runner == "dask") != (self.scheduler is not None):
+            raise ValueError("runner dask and scheduler tcp://HOST:PORT are given together, or neither")
+        return self
 
     def from_anywhere(self) -> CompressJob:
         """The same job with absolute paths, so that it can be resumed from another folder."""

@@ -13,7 +13,7 @@ from threading import Thread
 from rich.console import Console
 
 from device_bench.errors import BadInputError, unknown_name
-from flows.compression.job import CompressJob, stored_job
+from flows.compression.job import CompressJob, make_job, stored_job
 from flows.compression.outcome import show_result
 from flows.compression.sources import SOURCE_FILE
 from flows.deployments.profile import tidy_after_kill
@@ -27,6 +27,9 @@ from pipeline.run_folder import RunFolder
 
 DONE, BUDGET_MISSED = 0, 1
 # All that a run's folder holds before the run has done anything.
+CLUSTER = ("runner", "scheduler")
+# Where a run goes on may be another place than where it began.
+RESUMED = {"data_root", *CLUSTER}
 UNTOUCHED = {"job.json", ".lock", SOURCE_FILE}
 PREFECT_SETTINGS = {
     "DO_NOT_TRACK": "1",
@@ -60,13 +63,17 @@ def resume_compress(path: Path, given: Mapping[str, object], *, as_json: bool) -
     Raises:
         BadInputError: there is no run, another process is at it, or flags were given that it cannot change.
     """
-    if given.keys() - {"data_root"}:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given.keys() - {"data_root"}))
+    fixed = given.keys() - RESUMED
+    if fixed:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(fixed))
         raise BadInputError(
             f"--resume goes on with the job as it was; it cannot change {names}: leave them out"
         )
     folder = RunFolder.existing(path)
     job = stored_job(path)
+    if given.keys() & set(CLUSTER):
+        asked = make_job({name: given[name] for name in CLUSTER if name in given})
+        job = job.model_copy(update={name: getattr(asked, name) for name in CLUSTER})
     root = given.get("data_root")
     if root is not None and (job.data_root is None or not Path(job.data_root).is_dir()):
         job = job.model_copy(update={"data_root": root}).from_anywhere()
