@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_bench.errors import BadInputError, MissingExtraError
+from device_bench.errors import BadInputError, EdgeloopError, MissingExtraError, RunError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -72,9 +72,9 @@ class DatabaseLink:
             change: looks for its row before it adds one, so that the second time it finds the other's.
 
         Raises:
-            BadInputError: the database cannot be written.
+            RunError: the database cannot be written.
         """
-        with self.explained():
+        with self.explained(RunError):
             try:
                 self._write_once(change)
             except self._sa.exc.IntegrityError:
@@ -85,7 +85,7 @@ class DatabaseLink:
         self.engine.dispose()
 
     @contextmanager
-    def explained(self, close: bool = False) -> Iterator[None]:
+    def explained(self, kind: type[EdgeloopError] = BadInputError, close: bool = False) -> Iterator[None]:
         """Errors of the database as our own, naming the store."""
         try:
             yield
@@ -98,9 +98,7 @@ class DatabaseLink:
                 if "://" not in self.where
                 else "see that it is there and answers, and that the URL is right"
             )
-            raise BadInputError(
-                f"cannot use the experience store {self.where}: {reason}; {remedy}"
-            ) from error
+            raise kind(f"cannot use the experience store {self.where}: {reason}; {remedy}") from error
         except BadInputError:
             if close:
                 self.close()

@@ -148,7 +148,8 @@ class ExperienceStore:
         """Store a trial. It takes the place of an earlier record of that number, made before recovery.
 
         Raises:
-            BadInputError: a run of that name is there with another task, or the store cannot be written.
+            BadInputError: a run of that name is there with another task.
+            RunError: the store cannot be written.
         """
 
         def change(session: Session) -> None:
@@ -202,7 +203,7 @@ class ExperienceStore:
         """Store what is known of a task, in place of what was; an equal record changes nothing.
 
         Raises:
-            BadInputError: the store cannot be written.
+            RunError: the store cannot be written.
         """
 
         def change(session: Session) -> None:

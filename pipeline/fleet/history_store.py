@@ -43,7 +43,7 @@ class HistoryStore:
         """Keep a visit; one of the same round and watched artifact is kept once.
 
         Raises:
-            BadInputError: the store cannot be written.
+            RunError: the store cannot be written.
         """
         key = key_of(visit.watched)
 
@@ -106,7 +106,7 @@ class HistoryStore:
         """Let a history begin anew.
 
         Raises:
-            BadInputError: the store cannot be written.
+            RunError: the store cannot be written.
         """
         row = {
             "watched": key_of(acceptance.watched),

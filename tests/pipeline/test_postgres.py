@@ -15,7 +15,7 @@ from history_suite import HistorySuite
 from postgres_server import PostgresServer
 from store_suite import StoreSuite, some_trial
 
-from device_bench.errors import BadInputError, MissingExtraError
+from device_bench.errors import BadInputError, MissingExtraError, RunError
 from pipeline.experience import ExperienceStore
 from pipeline.fleet.history_store import HistoryStore
 
@@ -107,9 +107,7 @@ def test_a_server_that_goes_and_comes_back(postgres: PostgresServer, url: str) -
         store.add("run", "task", some_trial(0))
         postgres.stop("immediate")
         try:
-            with pytest.raises(
-                BadInputError, match=r"cannot use the experience store .*see that it is there"
-            ):
+            with pytest.raises(RunError, match=r"cannot use the experience store .*see that it is there"):
                 store.add("run", "task", some_trial(1))
         finally:
             postgres.start()
