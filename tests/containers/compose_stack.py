@@ -79,7 +79,7 @@ class Stack:
     def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a service's container to its end, whatever that is."""
         words = self._words(name, list(command))
-        return subprocess.run(words, capture_output=True, text=True, timeout=300, env=ISOLATED)
+        return subprocess.run(words, capture_output=True, text=True, timeout=900, env=ISOLATED)
 
     def stop(self, name: str) -> int:
         """End a lasting service as an engine does, by SIGTERM to its first process; its exit code."""

@@ -36,7 +36,7 @@ class Builder:
         where = ["--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")]
         return ["buildah", "--storage-driver", driver, *where, *words]
 
-    def call(self, *words: str, timeout: float = 300) -> str:
+    def call(self, *words: str, timeout: float = 600) -> str:
         """Its standard output, once it has ended well."""
         done = subprocess.run(
             self.words(*words),

@@ -58,6 +58,9 @@ def test_a_job_is_measured_on_the_stacks_agent_and_all_comes_up_again(stack: Sta
     where = measured[1]["float"]["conditions"]["device"]["hostname"]
     assert where == stack.run("agent", "hostname").stdout.strip()
     assert where != stack.run("worker", "hostname").stdout.strip()
+    store = json.loads(stack.run("worker", "edgeloop", "store", "status", "--json").stdout)
+    assert store["store"].startswith("postgresql") and store["standing"] == "current"
+    assert sum(store["rows"].values()) > 0
     assert stack.stop("worker") == 0
     assert stack.stop("agent") == 0
     stack.down()
