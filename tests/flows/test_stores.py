@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from store_suite import some_trial
 from flows.cli import app
 from flows.compression.releasing import release_station
 from pipeline.database import Database, upgrade_store
-from pipeline.experience import ExperienceStore
+from pipeline.experience import ExperienceStore, TrialLog
 from pipeline.fleet.shelf import Shelf
 from pipeline.progress import Silent, current_reporter
 from pipeline.result import RunResult
@@ -188,3 +189,42 @@ def test_status_as_json_of_a_database(postgres: PostgresServer) -> None:
     said = json.loads(run("store", "status", "--json", "--store", url))
     assert (said["standing"], said["rows"]["trials"]) == ("current", 0)
     assert said["store"].startswith("postgresql+psycopg://edgeloop@/store_")
+
+
+@pytest.mark.slow
+def test_a_database_that_dies_within_a_run_loses_nothing(
+    postgres: PostgresServer,
+    start: Callable[..., subprocess.Popen[str]],
+    edgeloop: Command,
+    weights: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    url = postgres.new_database()
+    running = start(
+        *("compress", "--model", "mlp", "--data", "digits", "--weights", weights("mlp"), "--store", url),
+        *("--target", "local-onnxruntime", "--policy", "random", "--max-drop", 100, "--trials", 40),
+        *("--recoveries", 0, "--rehearsals", 0),
+        cwd=tmp_path,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not (logs := list(tmp_path.glob("runs/*/trials.jsonl"))) or len(TrialLog(logs[0]).read()) < 2:
+            assert time.monotonic() < deadline and running.poll() is None, "no trial was made"
+            time.sleep(0.05)
+        postgres.stop("immediate")
+        try:
+            _, said = running.communicate(timeout=300)
+        finally:
+            postgres.start()
+    finally:
+        running.kill()
+    assert running.returncode == 3, said
+    assert "cannot use the experience store" in said
+    assert f"--resume runs/{logs[0].parent.name}" in said
+    before = TrialLog(logs[0]).read()
+    again = edgeloop("compress", "--resume", logs[0].parent, "--store", url, cwd=tmp_path)
+    assert again.returncode in (0, 1), again.stdout + again.stderr
+    after = TrialLog(logs[0]).read()
+    assert after[: len(before)] == before
+    with ExperienceStore(url) as store:
+        assert store.trials(run_id=logs[0].parent.name) == after
