@@ -103,7 +103,7 @@ def test_every_image_is_of_a_target_or_of_one_version(services: dict[str, Any]) 
     targets = set(re.findall(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     for name, service in services.items():
         if name in OURS:
-            assert service["build"]["target"] in targets
+            assert service["build"]["target"] in targets and service["pull_policy"] == "build"
         else:
             assert re.search(r":\d+\.\d+", service["image"]), f"{name} may change by itself"
 
