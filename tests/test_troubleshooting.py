@@ -1,6 +1,6 @@
 """docs/troubleshooting.md: each message in it is one that edgeloop can say, and each command one it has.
 
-The commands of docs/guides/results.md, too.
+The commands of some guides, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from flows.cli import app
 from flows.cli.guard import typer
 
 ROOT = Path(__file__).parent.parent
-PAGE, RESULTS = ROOT / "docs" / "troubleshooting.md", ROOT / "docs" / "guides" / "results.md"
+PAGE = ROOT / "docs" / "troubleshooting.md"
+GUIDES = [ROOT / "docs" / "guides" / name for name in ("results.md", "stores.md")]
 ROOMS = ("device_bench", "pipeline", "exporters", "flows")
 # Stands for what a message puts in.
 HOLE = "\0"
@@ -75,7 +76,7 @@ def test_the_page_has_rows_and_each_is_whole() -> None:
 
 def commands() -> list[list[str]]:
     """The words after each `edgeloop`, in code spans and code blocks."""
-    text = PAGE.read_text(encoding="utf-8") + RESULTS.read_text(encoding="utf-8")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (PAGE, *GUIDES))
     code = re.findall(r"`([^`]+)`|^    (edgeloop .*?)(?:  .*)?$", text, re.MULTILINE)
     lines = [span or block for span, block in code]
     return [line.split()[1:] for line in lines if line.startswith("edgeloop ")]
