@@ -28,7 +28,7 @@ class FleetMeasurement(Record):
     """One visit of the fleet benchmark to one watched artifact.
 
     `round_id`: of the benchmark's round, so that a round that was killed goes on without measuring again.
-    `measurement`: of the artifact alone. `beside_reference`: the artifact as first and a model that never
+    `measurement`: of the artifact alone, with some of its raw samples. `beside_reference`: the artifact as first and a model that never
     changes as second, in interleaved rounds: their ratio stays where the machine's own pace drifts.
     `reference_sha256`: of that model.
     """

@@ -10,12 +10,13 @@ from pathlib import Path
 from device_bench.bench import Bench
 from device_bench.errors import BadInputError
 from device_bench.known_models import KNOWN_MODELS
-from device_bench.protocol import BenchRequest, Failure, Rounds, RuntimeName, TimingPolicy
+from device_bench.protocol import BenchRequest, Failure, Measurement, Rounds, RuntimeName, TimingPolicy
 from pipeline.fleet.history import FleetMeasurement, Watched
 from pipeline.target_bench import ask_again
 
 TIMING = TimingPolicy(warmup_seconds=0.2, min_seconds=0.6, max_seconds=10.0)
 ROUNDS = Rounds(count=12, seconds=0.15)
+MOST_SAMPLES = 1000
 
 
 def visit(
@@ -54,10 +55,19 @@ def visit(
         watched=watched,
         round_id=round_id,
         measured_at=clock(),
-        measurement=measured,
+        measurement=thinned(measured),
         beside_reference=compared,
         reference_sha256=hashlib.sha256(reference.read_bytes()).hexdigest(),
     )
+
+
+def thinned(measured: Measurement) -> Measurement:
+    """The same with at most `MOST_SAMPLES` of its raw samples, evenly spaced; its figures are those of all.
+
+    A model of a microsecond gives half a million samples a visit, and a fleet makes thousands of visits a day.
+    """
+    step = -(-len(measured.samples_ns) // MOST_SAMPLES)
+    return measured.model_copy(update={"samples_ns": measured.samples_ns[::step]})
 
 
 def reference_for(runtime: RuntimeName) -> Path:
