@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from device_bench.errors import BadInputError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 HEAD = "0003"
 REVISIONS = ("0001", "0002", HEAD)
@@ -46,7 +48,7 @@ class Schema:
     revision: str | None
 
 
-def read_schema(connection: sa.Connection, where: str) -> Schema:
+def read_schema(connection: Connection, where: str) -> Schema:
     """Look at a database; nothing is written.
 
     Args:
@@ -56,6 +58,8 @@ def read_schema(connection: sa.Connection, where: str) -> Schema:
     Raises:
         BadInputError: something else is in it.
     """
+    import sqlalchemy as sa
+
     found = sa.inspect(connection)
     there = set(found.get_table_names())
     if _VERSION_TABLE in there and "trials" in there:
@@ -79,7 +83,7 @@ def read_schema(connection: sa.Connection, where: str) -> Schema:
     return Schema(Standing.UNSTAMPED, revision)
 
 
-def upgrade_schema(engine: sa.Engine, where: str) -> Schema:
+def upgrade_schema(engine: Engine, where: str) -> Schema:
     """Bring a database to this edgeloop's revision, one process at a time and wholly or not at all.
 
     A database of before there were revisions is given the one that its tables have.
@@ -126,12 +130,12 @@ def too_new(where: str, revision: str | None) -> str:
 
 
 @contextmanager
-def _alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+def _alone(engine: Engine) -> Iterator[Connection]:
     """One transaction that keeps other processes from changing the schema meanwhile."""
     if engine.dialect.name != "sqlite":
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
             yield connection
         return
     # Python's sqlite3 begins no transaction for CREATE TABLE by itself.

@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,12 @@ def test_a_store_s_standing(tmp_path: Path) -> None:
     }
     assert f"schema 0002 before, now {HEAD}" in run("store", "upgrade", "--store", place)
     Database(place).close()
+
+
+def test_without_sqlalchemy_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    said = run("store", "upgrade", "--store", tmp_path / "store.sqlite", code=2)
+    assert "edgeloop[pipeline]" in said
 
 
 def test_status_as_json_of_a_database(postgres: PostgresServer) -> None:

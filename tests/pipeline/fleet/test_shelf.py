@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import fsspec
 import pytest
+from pydantic import ValidationError
 
 from device_bench.errors import BadInputError, RunError
 from device_bench.protocol import RuntimeName
@@ -149,3 +151,13 @@ def test_where_a_shelf_is_without_a_url(monkeypatch: pytest.MonkeyPatch, tmp_pat
 )
 def test_default_names(model: str, data: str, target: str, name: str) -> None:
     assert default_name(model, data, target) == name
+
+
+def test_golden_release() -> None:
+    text = (Path(__file__).parents[2] / "golden" / "release_v1.json").read_text()
+    release = Release.model_validate_json(text)
+    assert (release.runtime, release.device_class) == (RuntimeName.LITERT, "pi4")
+    assert release.created_at == datetime(2026, 11, 23, 8, tzinfo=UTC)
+    assert json.loads(release.model_dump_json()) == json.loads(text)
+    with pytest.raises(ValidationError, match="novelty"):
+        Release.model_validate(json.loads(text) | {"novelty": 1})
