@@ -28,9 +28,9 @@ class FleetMeasurement(Record):
     """One visit of the fleet benchmark to one watched artifact.
 
     `round_id`: of the benchmark's round, so that a round that was killed goes on without measuring again.
-    `measurement`: of the artifact alone, with some of its raw samples. `beside_reference`: the artifact as first and a model that never
-    changes as second, in interleaved rounds: their ratio stays where the machine's own pace drifts.
-    `reference_sha256`: of that model.
+    `measurement`: of the artifact alone, with some of its raw samples. `beside_reference`: the artifact as
+    first and a model that never changes as second, in interleaved rounds: their ratio stays where the
+    machine's own pace drifts. `reference_sha256`: of that model.
     """
 
     watched: Watched
@@ -61,8 +61,8 @@ class History(Protocol):
         """Keep a visit; one of the same round and watched artifact is kept once."""
         ...
 
-    def visits(self, watched: Watched) -> tuple[FleetMeasurement, ...]:
-        """Every visit, the oldest first."""
+    def visits(self, watched: Watched, last: int | None = None) -> tuple[FleetMeasurement, ...]:
+        """Every visit, or so many of the last ones; the oldest first."""
         ...
 
     def accept(self, acceptance: Acceptance) -> None:

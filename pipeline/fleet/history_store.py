@@ -64,13 +64,14 @@ class HistoryStore:
 
         self._database.write(change)
 
-    def visits(self, watched: Watched) -> tuple[FleetMeasurement, ...]:
-        """Every visit, the oldest first.
+    def visits(self, watched: Watched, last: int | None = None) -> tuple[FleetMeasurement, ...]:
+        """Every visit, or so many of the last ones; the oldest first.
 
         Raises:
             BadInputError: one cannot be read.
         """
-        return self._read(self._sa.select(self._visit.payload).filter_by(watched=key_of(watched)))
+        query = self._sa.select(self._visit.payload).filter_by(watched=key_of(watched))
+        return self._read(query.order_by(self._visit.measured_at.desc()).limit(last))
 
     def of_round(self, round_id: str) -> tuple[FleetMeasurement, ...]:
         """What a round of the benchmark has measured so far.

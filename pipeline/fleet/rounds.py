@@ -15,6 +15,9 @@ from pipeline.fleet.release import Release
 from pipeline.target import LOCAL_TARGETS
 from pipeline.target_book import LOCAL, Device
 
+# A quarter of a year of daily visits.
+JUDGED_VISITS = 90
+
 
 class Station(Record):
     """A device as a round sees it. `where`: "local" or its agent's URL."""
@@ -101,10 +104,13 @@ def due(releases: Iterable[Release], station: Station) -> list[Due]:
 
 
 def findings_of(history: HistoryStore, watched: Sequence[Watched]) -> tuple[Finding, ...]:
-    """What the whole history says of each figure of each of them, what got worse first."""
+    """What the last `JUDGED_VISITS` of each of them say of each figure, what got worse first.
+
+    What nobody mended in as many visits is the level.
+    """
     found = []
     for one in watched:
-        visits, accepted = history.visits(one), history.accepted_at(one)
+        visits, accepted = history.visits(one, JUDGED_VISITS), history.accepted_at(one)
         found += [judge(visits, figure, accepted) for figure in Figure]
     told = [finding for finding in found if finding is not None]
     return tuple(sorted(told, key=lambda finding: finding.state is not State.WORSE))

@@ -64,7 +64,8 @@ def visit(
 def thinned(measured: Measurement) -> Measurement:
     """The same with at most `MOST_SAMPLES` of its raw samples, evenly spaced; its figures are those of all.
 
-    A model of a microsecond gives half a million samples a visit, and a fleet makes thousands of visits a day.
+    A model of a microsecond gives half a million samples a visit, and a fleet makes thousands of visits a
+    day.
     """
     step = -(-len(measured.samples_ns) // MOST_SAMPLES)
     return measured.model_copy(update={"samples_ns": measured.samples_ns[::step]})

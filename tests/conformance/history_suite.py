@@ -23,6 +23,7 @@ class HistorySuite:
         for one in visits:
             history.add(one)
         assert history.visits(WATCHED) == (visits[1], visits[2], visits[0])
+        assert history.visits(WATCHED, last=2) == (visits[2], visits[0])
 
     def test_a_round_visits_once(self, history: History) -> None:
         first = visit(0, 1.0)
