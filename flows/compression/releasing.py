@@ -20,4 +20,6 @@ def release_station(folder: Path) -> tuple[str, ...]:
         command = f"edgeloop release {shlex.quote(str(folder))}"
         reporter().note(f"the files are not released: {error}; once that is mended: {command}")
         return ()
-    return tuple(release.name for release in found)
+    names = tuple(release.name for release in found)
+    reporter().note(f"released as {', '.join(names)}; `edgeloop fleet bench` watches what is released")
+    return names
