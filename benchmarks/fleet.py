@@ -106,6 +106,8 @@ def _history(store: Path, visited: FleetMeasurement, days: int) -> dict[str, flo
             update = {"round_id": f"day-{day}", "measured_at": visited.measured_at + timedelta(days=day)}
             history.add(visited.model_copy(update=update))
         written = time.monotonic() - started
+        # Once for the libraries.
+        findings_of(history, [visited.watched])
         started = time.monotonic()
         findings_of(history, [visited.watched])
         judged = time.monotonic() - started

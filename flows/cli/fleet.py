@@ -125,8 +125,8 @@ def release(
     """Release what a run made to the fleet: the fleet benchmark watches it from now on."""
 
     def run() -> int:
-        from flows.fleet.release import release_run
+        from flows.fleet.release import release_to_fleet
 
-        return release_run(run_folder, name, device_class)
+        return release_to_fleet(run_folder, name, device_class)
 
     raise typer.Exit(guarded(run, debug))

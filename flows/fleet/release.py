@@ -7,39 +7,26 @@ from pathlib import Path
 
 from rich.console import Console
 
-from device_bench.errors import BadInputError
 from flows.fleet.inventory import check_class
-from pipeline.fleet.release import releases_of
+from pipeline.fleet.publishing import release_run
 from pipeline.fleet.shelf import Shelf
 
 
-def release_run(run: Path, name: str | None, device_class: str | None) -> int:
-    """Put a finished run's chosen files on the shelf.
-
-    Args:
-        name: what it is called; model, data and target where none is given.
-        device_class: the devices that it is meant for; all with its runtime where none is given.
+def release_to_fleet(run: Path, name: str | None, device_class: str | None) -> int:
+    """Put a finished run's chosen files on the shelf, as `release_run`, and show what they are.
 
     Raises:
-        BadInputError: the run is not finished or missed its budget, or one name is given for several files.
+        BadInputError: the run is not finished or missed its budget, a name cannot be used, or no board is of
+            that class.
         RunError: the shelf cannot be written.
     """
     check_class(device_class)
-    shelf = Shelf()
-    found = releases_of(run, datetime.now(UTC), device_class)
-    if name is not None and len(found) > 1:
-        targets = ", ".join(release.target for release in found.values())
-        raise BadInputError(
-            f"run {run.name} made files for {targets}; one --name cannot be that of all: leave it out"
-        )
-    console = Console()
-    for path, release in found.items():
-        kept = shelf.put(release if name is None else release.model_copy(update={"name": name}), path)
+    shelf, console = Shelf(), Console()
+    for kept in release_run(shelf, run, datetime.now(UTC), name, device_class):
         text = f"{kept.name}: {kept.file_name}, {kept.bytes / 1024:.0f} KiB, {kept.metric} {kept.score:.2f}"
         console.print(text, highlight=False, markup=False)
-    console.print(
-        f"released at {shelf.url}; measure it with: edgeloop fleet bench", highlight=False, markup=False
-    )
+    told = f"released at {shelf.url}; measure it with: edgeloop fleet bench"
+    console.print(told, highlight=False, markup=False)
     return 0
 
 
