@@ -8,7 +8,7 @@ from pathlib import Path
 
 from device_bench.errors import MissingExtraError, RunError
 from pipeline.policy.explanation import RunExplanation
-from pipeline.report import explanation, pareto, samples, tables, verdict, wording
+from pipeline.report import explanation, pareto, samples, search_curve, tables, verdict, wording
 from pipeline.result import RunResult
 
 
@@ -71,6 +71,7 @@ def render_report(
         headline=verdict.headline(result),
         cards=verdict.cards(result),
         plots=[pareto.pareto_plot(result, target) for target in result.targets],
+        search=search_curve.search_plot(result),
         sample_plots=samples.sample_plots(result, measurements or {}),
         measurements=tables.measurement_rows(result),
         conditions=tables.conditions_rows(result),
@@ -89,6 +90,13 @@ def render_report(
             "right": pareto.RIGHT,
             "top": pareto.TOP,
             "bottom": pareto.BOTTOM,
+        },
+        search_frame={
+            "width": search_curve.WIDTH,
+            "height": search_curve.HEIGHT,
+            "left": search_curve.LEFT,
+            "right": search_curve.RIGHT,
+            "bottom": search_curve.BOTTOM,
         },
         sample_frame={"width": samples.WIDTH, "left": samples.LEFT, "right": samples.RIGHT},
         # Ours, not the run's: these two are the only texts that go in unescaped.

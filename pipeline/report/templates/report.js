@@ -36,6 +36,16 @@
     mark.addEventListener("blur", () => hide(mark));
   }
 
+  // Light, dark or as the system has it; printed pages and pages without this script follow the system.
+  const schemes = [["light dark", "as the system"], ["light", "light"], ["dark", "dark"]];
+  const button = document.getElementById("scheme");
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    schemes.push(schemes.shift());
+    document.documentElement.style.colorScheme = schemes[0][0];
+    button.textContent = "colours: " + schemes[0][1];
+  });
+
   // One stop of the Tab key for each plot; the arrow keys go from mark to mark.
   for (const plot of document.querySelectorAll(".trials")) {
     const marks = [...plot.querySelectorAll(".trial")];

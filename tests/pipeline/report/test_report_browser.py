@@ -117,3 +117,24 @@ def test_dark_scheme_changes_paper_and_ink(page) -> None:  # type: ignore[no-unt
         seen.append(colours())
     assert seen[0][0] != seen[1][0]
     assert seen[0][1] != seen[1][1]
+
+
+def test_the_reader_chooses_the_colours(page) -> None:  # type: ignore[no-untyped-def]
+    feature = {"name": "prefers-color-scheme", "value": "light"}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    button = page.find_element("id", "scheme")
+    seen = []
+    for _ in range(4):
+        paper = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+        seen.append((button.text, paper))
+        # By the keyboard, as by the mouse.
+        button.send_keys("\ue007")
+    system, light, dark, again = seen
+    assert [text for text, _ in seen] == [
+        "colours: as the system",
+        "colours: light",
+        "colours: dark",
+        "colours: as the system",
+    ]
+    assert system == again
+    assert light[1] == system[1] != dark[1]

@@ -76,7 +76,7 @@ def test_every_figure_is_named_and_every_data_table_has_caption_and_scopes(
 ) -> None:
     html = render_report(run_result, raw_samples)
     page = outline(html)
-    assert len(page.all("svg")) == 4
+    assert len(page.all("svg")) == 5
     assert all(svg.get("aria-label") for svg in page.all("svg"))
     assert len(page.all("caption")) == len(page.all("table")) > 0
     assert all(cell.get("scope") for cell in page.all("th"))
