@@ -50,12 +50,13 @@ class ConditionsRow:
 
 @dataclass(frozen=True)
 class Width:
-    """What is left of one unit on one target."""
+    """What is left of one unit on one target. `time`: its measured share of plain INT8's latency there."""
 
     target: str
     kept: int
     percent: float
     removed: bool
+    time: str
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,9 @@ def _width(result: RunResult, unit: UnitRow, target: str) -> Width:
         any(layer == block or layer.startswith(f"{block}.") for block in blocks) for layer in unit.layers
     )
     kept = 0 if gone else unit.widths.get(target, unit.width)
-    return Width(target, kept, round(100 * kept / unit.width, 1), removed=kept == 0)
+    share = unit.latency_shares.get(target)
+    time = "—" if share is None else f"{100 * share:.1f} %"
+    return Width(target, kept, round(100 * kept / unit.width, 1), removed=kept == 0, time=time)
 
 
 def trial_rows(result: RunResult) -> tuple[TrialRow, ...]:

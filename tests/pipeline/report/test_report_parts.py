@@ -152,3 +152,10 @@ def test_histogram_counts_what_lies_beyond_the_plot(run_result: RunResult) -> No
     assert ridge.beyond == 3
     assert ridge.p50 == "1.04 ms"
     assert "903 samples" in ridge.title
+
+
+def test_units_tell_their_measured_share_of_the_time(run_result: RunResult) -> None:
+    first = run_result.units[0].model_copy(update={"latency_shares": {"local-litert": 0.1234}})
+    result = run_result.model_copy(update={"units": (first, *run_result.units[1:])})
+    times = {width.target: width.time for width in tables.unit_lines(result)[0].widths}
+    assert times == {"local-onnxruntime": "—", "local-litert": "12.3 %"}
