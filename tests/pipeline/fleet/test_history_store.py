@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import pytest
 from fleet_visits import WATCHED, visit
 from history_suite import OTHER, HistorySuite
+from pydantic import ValidationError
 
 from device_bench.errors import BadInputError
 from pipeline.experience import ExperienceStore
+from pipeline.fleet.history import Acceptance, FleetMeasurement
 from pipeline.fleet.history_store import HistoryStore, key_of
+
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @pytest.fixture
@@ -80,3 +85,15 @@ def test_a_database_of_something_else(tmp_path: Path) -> None:
 def test_equal_ones_have_one_key() -> None:
     assert key_of(WATCHED) == key_of(WATCHED.model_copy())
     assert len({key_of(WATCHED), key_of(OTHER)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("fleet_measurement_v1.json", FleetMeasurement), ("acceptance_v1.json", Acceptance)]
+)
+def test_golden_records(name: str, kind: type[FleetMeasurement] | type[Acceptance]) -> None:
+    text = (GOLDEN / name).read_text()
+    record = kind.model_validate_json(text)
+    assert record.watched.device == "board-07"
+    assert json.loads(record.model_dump_json()) == json.loads(text)
+    with pytest.raises(ValidationError, match="extra"):
+        kind.model_validate({**json.loads(text), "unknown": 1})
