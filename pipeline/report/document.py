@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
-from device_bench.errors import MissingExtraError, RunError
 from pipeline.policy.explanation import RunExplanation
 from pipeline.report import explanation, pareto, samples, search_curve, tables, verdict, wording
+from pipeline.report.page import FRAME, SAMPLE_FRAME, SEARCH_FRAME, own_text, template, write_page
 from pipeline.result import RunResult
 
 
@@ -32,13 +31,7 @@ def write_report(
         MissingExtraError: jinja2 is not installed.
         RunError: the file cannot be written.
     """
-    text = render_report(result, measurements, why)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(
-            f"cannot write the report to {path}: {error.strerror}; free space or choose another folder"
-        ) from error
+    write_page(render_report(result, measurements, why), path, "report")
 
 
 def render_report(
@@ -53,20 +46,7 @@ def render_report(
         measurements: as in `write_report`.
         why: as in `write_report`.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "pipeline") from error
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    folder = files("pipeline.report") / "templates"
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         result=result,
         headline=verdict.headline(result),
         cards=verdict.cards(result),
@@ -83,23 +63,9 @@ def render_report(
         metric=wording.metric_name(result),
         total=wording.duration(result.seconds),
         failed=sum(point.failure is not None for point in result.points),
-        frame={
-            "width": pareto.WIDTH,
-            "height": pareto.HEIGHT,
-            "left": pareto.LEFT,
-            "right": pareto.RIGHT,
-            "top": pareto.TOP,
-            "bottom": pareto.BOTTOM,
-        },
-        search_frame={
-            "width": search_curve.WIDTH,
-            "height": search_curve.HEIGHT,
-            "left": search_curve.LEFT,
-            "right": search_curve.RIGHT,
-            "bottom": search_curve.BOTTOM,
-        },
-        sample_frame={"width": samples.WIDTH, "left": samples.LEFT, "right": samples.RIGHT},
-        # Ours, not the run's: these two are the only texts that go in unescaped.
-        style=(folder / "report.css").read_text(encoding="utf-8"),
-        script=(folder / "report.js").read_text(encoding="utf-8"),
+        frame=FRAME,
+        search_frame=SEARCH_FRAME,
+        sample_frame=SAMPLE_FRAME,
+        style=own_text("report.css"),
+        script=own_text("report.js"),
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 
-from device_bench.errors import MissingExtraError, RunError
 from pipeline.report import comparison_words, pareto, samples, wording
+from pipeline.report.page import FRAME, SAMPLE_FRAME, own_text, template, write_page
 from pipeline.report.pareto import ParetoPlot
 from pipeline.report.samples import SamplePlot
 from pipeline.result import RunResult
@@ -46,49 +45,23 @@ def write_comparison(
         MissingExtraError: jinja2 is not installed.
         RunError: the file cannot be written.
     """
-    text = render_comparison(results, measurements)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(
-            f"cannot write the comparison to {path}: {error.strerror}; free space or choose another folder"
-        ) from error
+    write_page(render_comparison(results, measurements), path, "comparison")
 
 
 def render_comparison(results: tuple[RunResult, RunResult], measurements: tuple[Samples, Samples]) -> str:
     """The page's HTML; equal input gives equal text."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "pipeline") from error
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     a, b = results
     found = compare_results(a, b)
     spreads = [samples.sample_plots(one, some) for one, some in zip(results, measurements, strict=True)]
-    return environment.get_template("comparison.html.j2").render(
+    return template("comparison.html.j2").render(
         found=found,
         runs=[("A", a), ("B", b)],
         whole=comparison_words.run_rows(found),
         sections=[_section(name, one, results, spreads) for name, one in found.targets.items()],
         metric=wording.metric_name(a),
-        frame={
-            "width": pareto.WIDTH,
-            "height": pareto.HEIGHT,
-            "left": pareto.LEFT,
-            "right": pareto.RIGHT,
-            "top": pareto.TOP,
-            "bottom": pareto.BOTTOM,
-        },
-        sample_frame={"width": samples.WIDTH, "left": samples.LEFT, "right": samples.RIGHT},
-        # Ours, not the runs': the only text that goes in unescaped.
-        style=(files("pipeline.report") / "templates" / "report.css").read_text(encoding="utf-8"),
+        frame=FRAME,
+        sample_frame=SAMPLE_FRAME,
+        style=own_text("report.css"),
     )
 
 

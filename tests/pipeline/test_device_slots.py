@@ -51,10 +51,14 @@ def test_another_process_is_told_that_the_device_is_busy(holder: subprocess.Pope
 
 
 def test_a_killed_holder_holds_nothing(holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(BusyError), slot("board-07", False):
+        pass
     holder.kill()
     holder.wait()
+    taken = False
     with slot("board-07", False):
-        pass
+        taken = True
+    assert taken
 
 
 class Counting:
