@@ -42,7 +42,7 @@ $(STAMP): pyproject.toml constraints.txt
 		"$$found" -m venv --clear $(VENV); \
 	fi
 	@echo "Installing what constraints.txt pins into $(VENV); the first time takes some minutes ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[agent,pipeline,dask,postgres,dev]"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[agent,pipeline,dask,postgres,s3,dev]"
 	@touch $(STAMP)
 
 demo: $(STAMP)

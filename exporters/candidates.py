@@ -105,12 +105,12 @@ class ShapeBench:
         """Go on without a target whose board is gone.
 
         Raises:
-            UnreachableError: it was the last one.
+            UnreachableError: it was the last one, which is asked again when somebody tries again.
         """
+        if self.present == (target,):
+            raise error
         self.gone[target.name] = str(error)
         LOG.warning("%s is set aside: %s", target.name, error)
-        if not self.present:
-            raise error
 
     def _on(
         self, target: Target, signature: str, write: Callable[[str, Path], None]

@@ -1,4 +1,4 @@
-"""A PostgreSQL for all tests; and, at the end of a run, how many cases the fuzzing tried.
+"""A PostgreSQL and silence for all tests; and, at the end of a run, how many cases the fuzzing tried.
 
 They are counted also when several processes ran the tests.
 """
@@ -12,6 +12,8 @@ import pytest
 from fuzz_counts import COUNTS
 from postgres_server import PostgresServer, running_postgres
 
+from pipeline.progress import current_reporter
+
 _KEY = "fuzz_counts"
 
 
@@ -20,6 +22,14 @@ def postgres() -> Iterator[PostgresServer]:
     """A real server; skips where it is not installed."""
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def nobody_watches() -> Iterator[None]:
+    """What one test's code told its reporter is not told in the next."""
+    token = current_reporter.set(None)
+    yield
+    current_reporter.reset(token)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

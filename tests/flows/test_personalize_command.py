@@ -124,7 +124,7 @@ def test_what_is_no_finished_run(run: Path, mine: Path, tmp_path: Path) -> None:
 
 def test_samples_that_cannot_be_used_leave_the_run_as_it_was(run: Path, mine: Path, tmp_path: Path) -> None:
     before = sorted(path.name for path in run.iterdir())
-    with pytest.raises(BadInputError, match="do not exist"):
+    with pytest.raises(BadInputError, match="does not exist"):
         personalize_run(order(run, tmp_path / "none.npz"), as_json=False)
     with pytest.raises(BadInputError, match="shots must be at least 1; got 0"):
         personalize_run(order(run, mine, shots=0), as_json=False)

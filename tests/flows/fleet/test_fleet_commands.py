@@ -37,7 +37,7 @@ from prefect import get_client
 state = fleet_benchmark(devices=["board-b"], round_id=sys.argv[1], return_state=True)
 with get_client(sync_client=True) as client:
     wanted = {"artifacts": {"key": {"any_": ["fleet-benchmark"]}}}
-    found = client.request("POST", "/artifacts/filter", json=wanted).json()
+    found = client.request("POST", "/artifacts/latest/filter", json=wanted).json()
     limits = [limit.name for limit in client.read_global_concurrency_limits()]
 told = {"type": state.type.value, "message": state.message, "text": found[0]["data"], "limits": limits}
 print(json.dumps(told))
