@@ -49,7 +49,7 @@ def show_status(*, as_json: bool) -> int:
     """
     devices = list(default_book().devices().values())
     with Waiting(Console(stderr=True)) as waiting:
-        waiting.begin(f"asking {len(devices)} boards")
+        waiting.begin("asking every board")
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
             found = [_this_machine(), *pool.map(_asked, devices)]
         with HistoryStore(default_store()) as history:
