@@ -7,7 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.fleet.wording import change_in_words, count_in_words, latest_in_words, since_in_words
-from pipeline.fleet.regression import State
+from pipeline.fleet.history import Watched
+from pipeline.fleet.regression import Figure, Finding, State
 from pipeline.fleet.rounds import FleetRound
 from pipeline.fleet.status import DeviceStatus
 
@@ -15,28 +16,28 @@ _COLOURS = {State.WORSE: "red", State.BETTER: "green", State.STEADY: "default", 
 
 
 def show_round(console: Console, result: FleetRound) -> None:
-    """A row for each figure, what got worse first; then what was left out."""
+    """A row for each artifact on each device; then what got worse, and what was left out."""
     table = Table(title=f"round {escape(result.round_id)}", title_justify="left", title_style="bold")
     table.add_column("artifact", overflow="fold")
-    for heading in ("device", "figure", "last", "state", "change", "since"):
-        table.add_column(heading)
+    table.add_column("device", overflow="fold")
+    for figure in Figure:
+        table.add_column(figure.value, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+    by_watched: dict[Watched, dict[Figure, Finding]] = {}
     for one in result.findings:
-        colour = _COLOURS[one.state]
-        table.add_row(
-            escape(one.watched.release),
-            escape(one.watched.device),
-            one.figure.value,
-            latest_in_words(one),
-            f"[{colour}]{one.state.value}[/{colour}]",
-            change_in_words(one),
-            since_in_words(one),
-        )
-    if result.findings:
+        by_watched.setdefault(one.watched, {})[one.figure] = one
+    for watched, found in by_watched.items():
+        cells = [word for figure in Figure for word in _cells(found.get(figure))]
+        table.add_row(escape(watched.release), escape(watched.device), *cells)
+    if by_watched:
         console.print(table)
     for one in result.regressions:
         changed = "; ".join(one.changed) or "nothing that was told"
-        where = f"{one.watched.release} on {one.watched.device}"
-        console.print(f"[red]worse[/red] {escape(where)}: changed in its conditions: {escape(changed)}")
+        text = (
+            f"{one.watched.release} on {one.watched.device}: {one.figure.value} {change_in_words(one)} "
+            f"since {since_in_words(one)}; changed in its conditions: {changed}"
+        )
+        console.print(f"[red]worse[/red] {escape(text)}", soft_wrap=True)
     for device in result.devices:
         if device.skipped is not None:
             console.print(
@@ -47,6 +48,14 @@ def show_round(console: Console, result: FleetRound) -> None:
             console.print(f"[yellow]not measured[/yellow] {escape(text)}", soft_wrap=True)
     worse = count_in_words(len(result.regressions)) if result.regressions else "nothing"
     console.print(f"{result.visits} visits: {worse} got worse", highlight=False)
+
+
+def _cells(finding: Finding | None) -> tuple[str, str]:
+    """The last visit's figure, and its state."""
+    if finding is None:
+        return "—", ""
+    colour = _COLOURS[finding.state]
+    return latest_in_words(finding), f"[{colour}]{finding.state.value}[/{colour}]"
 
 
 def show_devices(console: Console, devices: list[DeviceStatus]) -> None:
