@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 
 import psutil
 
 GRACE_SECONDS = 10.0
+POLL_SECONDS = 0.05
 
 
 def living(pids: Iterable[int]) -> list[psutil.Process]:
-    """Those of the processes that are still there."""
+    """Those of the processes that still run."""
     found = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             found.append(psutil.Process(pid))
-    return found
+    return [process for process in found if _runs(process)]
+
+
+def outlive(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until all of the processes have ended; those that still run after so many seconds.
+
+    A process that has ended and that nobody has waited for, as in a container whose first process waits for
+    no orphans, counts as ended; `psutil.wait_procs` takes it for a running one.
+    """
+    deadline = time.monotonic() + seconds
+    left = [process for process in processes if _runs(process)]
+    while left and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        left = [process for process in left if _runs(process)]
+    return left
 
 
 def end_processes(processes: Sequence[psutil.Process]) -> None:
@@ -24,8 +40,16 @@ def end_processes(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, left = psutil.wait_procs(processes, timeout=GRACE_SECONDS)
+    left = outlive(processes, GRACE_SECONDS)
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=GRACE_SECONDS)
+    outlive(left, GRACE_SECONDS)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        # False too where another process has its id by now.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -73,8 +73,14 @@ class Watch:
                 return
             async with get_client() as client:
                 await self._open(client)
-                while not await self._stopped(LOOK_SECONDS):
-                    await self._look(client)
+                # Beside each other: a call that was under way when the server was killed stays unanswered
+                # until a new one stands, since this process holds the socket that both listen on.
+                telling = asyncio.create_task(self._tell(client))
+                try:
+                    await self._hold(telling)
+                finally:
+                    telling.cancel()
+                    await asyncio.wait([telling])
 
     async def _open(self, client: PrefectClient) -> None:
         """Pool, runs of the server before, worker, and the screen's head."""
@@ -96,18 +102,33 @@ class Watch:
         if not self._stop.is_set():
             self._say.head(self._standing, pool_is_new=made)
 
-    async def _look(self, client: PrefectClient) -> None:
-        for child in (self.server, self.worker):
-            if child is not None and not child.alive:
-                self._say.line(f"{child.name} ended ({child.how_it_ended()}); it is started again", "yellow")
-                self._start(child)
-        try:
-            self._say.runs(await recent_runs(client, self._standing.pool))
-            self._say.deployments(await deployed_flows(client, self._standing.pool))
-            for one in await self._reviver.look(client, watched=True):
-                self._say.revival(one)
-        except httpx.HTTPError as error:
-            self._say.line(f"the server does not answer ({type(error).__name__}); trying again", "yellow")
+    async def _hold(self, telling: asyncio.Task[None]) -> None:
+        """Start again what ended, until it is time to end.
+
+        Raises:
+            RunError: a child does not stay.
+        """
+        while not await self._stopped(LOOK_SECONDS):
+            for child in (self.server, self.worker):
+                if child is not None and not child.alive:
+                    self._say.line(
+                        f"{child.name} ended ({child.how_it_ended()}); it is started again", "yellow"
+                    )
+                    self._start(child)
+            if telling.done():
+                telling.result()
+
+    async def _tell(self, client: PrefectClient) -> None:
+        """Say what runs, and revive what was lost, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                self._say.runs(await recent_runs(client, self._standing.pool))
+                self._say.deployments(await deployed_flows(client, self._standing.pool))
+                for one in await self._reviver.look(client, watched=True):
+                    self._say.revival(one)
+            except httpx.HTTPError as error:
+                self._say.line(f"the server does not answer ({type(error).__name__}); trying again", "yellow")
 
     def _start(self, child: Child) -> None:
         now = time.monotonic()

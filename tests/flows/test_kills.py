@@ -21,6 +21,7 @@ import pytest
 from live_agent import end
 from restartable_board import Board
 
+from flows.deployments.ending import outlive
 from pipeline.experience import ExperienceStore, TrialLog
 from pipeline.result import RunResult
 
@@ -88,7 +89,7 @@ class Victims:
             children = psutil.Process(self.flow.pid).children(recursive=True)
             self.flow.kill()
             self.flow.communicate()
-            assert psutil.wait_procs(children, timeout=60)[1] == [], "what the run started must end with it"
+            assert outlive(children, seconds=60) == [], "what the run started must end with it"
 
     def kill_agent(self) -> None:
         """End the agent's process at once, and start another."""

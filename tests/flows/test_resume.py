@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.deployments.ending import outlive
 from pipeline.experience import TrialLog
 from pipeline.result import RunResult
 
@@ -59,8 +60,7 @@ def test_kill_and_resume(
     finally:
         process.kill()
         process.communicate()
-    _, orphans = psutil.wait_procs(children, timeout=60)
-    assert orphans == [], "what the run started must end with it"
+    assert outlive(children, seconds=60) == [], "what the run started must end with it"
     before = (run / "trials.jsonl").read_bytes()
     if lines == 3:
         # What a kill in the middle of a line leaves.

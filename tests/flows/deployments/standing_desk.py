@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import httpx
 import psutil
 
+from flows.deployments.ending import outlive
 from flows.deployments.standing import Office
 
 PATIENCE_SECONDS = 240.0
@@ -139,6 +142,19 @@ class Desk:
         below = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait()
-        _, left = psutil.wait_procs(below, timeout=30)
-        for process in left:
+        for process in outlive(below, seconds=30):
             process.kill()
+
+
+@contextmanager
+def desk_in(place: Path) -> Iterator[Desk]:
+    """A desk in this folder; what stands at the end of the block is ended."""
+    environment = os.environ | {
+        "PREFECT_HOME": str(place / "prefect"),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(place), os.environ.get("PYTHONPATH")])),
+    }
+    found = Desk(place, environment)
+    try:
+        yield found
+    finally:
+        found.close()

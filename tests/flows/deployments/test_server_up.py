@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from standing_desk import PATIENCE_SECONDS, Desk
+from standing_desk import PATIENCE_SECONDS, Desk, desk_in
+
+from flows.deployments.ending import outlive
 
 CHECKOUT = Path(__file__).parents[3]
 SMALL: dict[str, Any] = {
@@ -25,10 +27,11 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def standing(desk: Desk) -> Iterator[Desk]:
-    """The desk with a server that stands."""
-    desk.up()
-    yield desk
+def standing(tmp_path_factory: pytest.TempPathFactory, homes: None) -> Iterator[Desk]:
+    """A desk with a server that stands, for all tests of this module."""
+    with desk_in(tmp_path_factory.mktemp("desk")) as found:
+        found.up()
+        yield found
 
 
 def test_the_screen_says_where_things_are(standing: Desk) -> None:
@@ -138,7 +141,7 @@ def test_ctrl_c_ends_all_it_started(standing: Desk) -> None:
     below = psutil.Process(standing.process.pid).children(recursive=True)
     assert len(below) >= 2
     assert standing.down() == 0, standing.everything()
-    assert not any(process.is_running() for process in below)
+    assert outlive(below, seconds=10) == []
     profiles = tomllib.loads((standing.place / "prefect" / "profiles.toml").read_text())
     assert profiles["active"] == "ephemeral"
     assert "edgeloop" not in profiles["profiles"]
