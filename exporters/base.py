@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from device_bench.protocol import Record, TensorInfo
+from exporters.quantization import PLAIN, Quantization
 from pipeline.data.base import Preprocessing
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ class Exporter(Protocol):
         precision: Precision,
         calibration: np.ndarray,
         metadata: ArtifactMetadata,
+        quantization: Quantization = PLAIN,
     ) -> Artifact:
         """Write `module` (evaluation mode) to `path`.
 
         Args:
             calibration: preprocessed samples, float32 [n, *input_shape], n at least 1. "int8" sets its ranges
                 by them; "float32" reads the shape and runs the first to trace the module.
+            quantization: how the numbers of an "int8" file are stored.
 
         Raises:
             ExportError: the module cannot be exported; names the operator.

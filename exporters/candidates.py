@@ -20,6 +20,7 @@ from exporters import exporter_for
 from exporters.base import ArtifactMetadata
 from exporters.onnx_int8 import quantize_int8 as quantize_onnx
 from exporters.profile import units_of_layers
+from exporters.quantization import quantization_for
 from exporters.tflite_int8 import quantize_int8 as quantize_tflite
 from exporters.to_onnx import write_onnx
 from exporters.to_tflite import channels_last, write_tflite
@@ -69,7 +70,7 @@ class ShapeBench:
         Raises:
             UnreachableError: no target is left whose board answers.
         """
-        signature = shape_signature(module, self.graph)
+        signature = shape_signature(module, self.graph, plan)
 
         def write(form: str, path: Path) -> None:
             self.write(form, module, plan, path)
@@ -158,21 +159,22 @@ class ShapeBench:
     def write(self, form: str, module: nn.Module, plan: CompressionPlan, path: Path) -> None:
         """Write the INT8 file by the traced export of the original; anew, and said so, where that fails."""
         metadata = ArtifactMetadata(plan_id=plan.plan_id, units=units_of_layers(self.graph))
+        stored = quantization_for(plan, metadata.units, module)
         if form not in self._untraceable:
             try:
                 if form == "onnx":
                     model = self._onnx().instantiate(module, plan.removed)
-                    write_onnx(quantize_onnx(model, self._few()), path, "int8", metadata)
+                    write_onnx(quantize_onnx(model, self._few(), stored), path, "int8", metadata)
                 else:
                     content = self._tflite().instantiate(module, plan.removed)
-                    quantized = quantize_tflite(content, channels_last(self._few()))
+                    quantized = quantize_tflite(content, channels_last(self._few()), stored)
                     write_tflite(quantized, path, "int8", metadata)
                 return
             except TraceError as error:
                 LOG.warning("plan %s is exported to %s anew: %s", plan.plan_id, form, error)
                 if form not in self._traced:
                     self._untraceable.add(form)
-        exporter_for(form).export(module, path, "int8", self._few(), metadata)
+        exporter_for(form).export(module, path, "int8", self._few(), metadata, stored)
 
     def _onnx(self) -> TracedOnnx:
         found = self._traced.get("onnx")
@@ -203,8 +205,8 @@ def _request(path: Path, target: Target, timing: TimingPolicy) -> BenchRequest:
     )
 
 
-def shape_signature(module: nn.Module, graph: ModelGraph) -> str:
-    """Sixteen hex digits that are the same for modules made of the same layer shapes.
+def shape_signature(module: nn.Module, graph: ModelGraph, plan: CompressionPlan) -> str:
+    """Sixteen hex digits that are the same for modules made of the same layer shapes, stored alike.
 
     Two blocks of one stage are interchangeable for a runtime: what counts is the multiset of each layer's
     weight shape, stride, groups and output size in the original.
@@ -221,4 +223,7 @@ def shape_signature(module: nn.Module, graph: ModelGraph) -> str:
         for name, layer in module.named_modules()
         if isinstance(getattr(layer, "weight", None), torch.Tensor)
     )
-    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
+    # Which layer is stored otherwise makes a difference, whatever its shape.
+    stored = sorted((n, c.precision) for n, c in plan.layers.items() if c.precision not in (None, "int8"))
+    told = repr(shapes) + (repr(stored) if stored else "")
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 
 from device_bench.errors import MissingExtraError
+from device_bench.protocol import OperatorTime
 from exporters.onnx_graph import INTEGER_OPERATORS
+from exporters.onnx_ranges import BATCH, activation_values
+from exporters.quantization import PLAIN, Quantization, fingerprint_of, matched_ranges, precision_of
+from exporters.ranges import find_ranges
 from pipeline.errors import ExportError
 
-# Samples that run at a time: what calibration holds in memory does not grow with their number.
-CALIBRATION_BATCH = 32
+WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# The first version of ONNX whose quantization operators know 4 and 16 bits.
+WIDE_OPSET = 21
 
 
-def quantize_int8(model: Any, calibration: np.ndarray) -> Any:
-    """An INT8 copy of a float model: QDQ, int8 weights per channel, uint8 activations, min-max ranges.
+def quantize_int8(model: Any, calibration: np.ndarray, quantization: Quantization = PLAIN) -> Any:
+    """An INT8 copy of a float model: QDQ, int8 weights per channel, uint8 activations.
 
     Activations are uint8 because ONNX Runtime's x86 provider has fused kernels (QLinearConv, QLinearAdd) for
     uint8 activations with int8 weights; with int8 activations it leaves most of the graph in float. On a
@@ -30,6 +35,8 @@ def quantize_int8(model: Any, calibration: np.ndarray) -> Any:
     Args:
         model: a simplified float `onnx.ModelProto` with one input; not changed.
         calibration: preprocessed samples, float32 [n, *input_shape], n at least 1.
+        quantization: how ranges are found, and which layers are not INT8. Layers of 16-bit activations and of
+            4-bit weights are stored so; ONNX Runtime computes them in float on a CPU.
 
     Raises:
         ExportError: the quantizer failed; with its words.
@@ -42,19 +49,27 @@ def quantize_int8(model: Any, calibration: np.ndarray) -> Any:
         raise MissingExtraError("onnxruntime", "pipeline") from error
     if len(calibration) == 0:
         raise ExportError("INT8 needs calibration samples; got none: give at least one, better 256")
+    overrides, excluded = _told(model, calibration, quantization)
+    # With every range told, what the quantizer's own calibration finds is of no use.
+    shown = calibration if quantization.is_plain else calibration[:1]
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder, _root_logger_silent():
         target = Path(folder) / "int8.onnx"
         try:
             quantize_static(
-                _preprocessed(model),
+                _preprocessed(_wide(model) if quantization.precisions else model),
                 target,
-                _Batches(model.graph.input[0].name, calibration),
+                _Batches(model.graph.input[0].name, shown),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(INTEGER_OPERATORS),
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
+                nodes_to_exclude=excluded,
+                extra_options={
+                    "WeightSymmetric": True,
+                    "ActivationSymmetric": False,
+                    "TensorQuantOverrides": overrides,
+                },
             )
         except OSError as error:
             raise ExportError(
@@ -63,6 +78,61 @@ def quantize_int8(model: Any, calibration: np.ndarray) -> Any:
         except Exception as error:
             raise ExportError(f"onnxruntime could not quantize the model: {error}") from error
         return onnx.load(target)
+
+
+def _told(
+    model: Any, calibration: np.ndarray, quantization: Quantization
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """What the quantizer is told of single tensors, and the nodes that it leaves in float."""
+    if quantization.is_plain:
+        return {}, []
+    from onnxruntime.quantization import QuantType
+
+    ranges = find_ranges(
+        lambda: activation_values(model, calibration), quantization.calibration, quantization.percentile
+    )
+    if quantization.trained:
+        shown = list(activation_values(model, calibration[:BATCH]))
+        ranges |= matched_ranges(quantization.trained, {n: fingerprint_of(v) for n, v in shown[0].items()})
+    overrides: dict[str, list[dict[str, Any]]] = {
+        name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()
+    }
+    excluded = []
+    for node, precision in _precisions(model, quantization):
+        if precision == "float32":
+            excluded.append(node.name)
+        elif precision == "int16x8":
+            for name in (node.input[0], node.output[0]):
+                overrides[name] = [overrides[name][0] | {"quant_type": QuantType.QUInt16}]
+        elif precision == "int4":
+            overrides[node.input[1]] = [{"quant_type": QuantType.QInt4, "symmetric": True}]
+    return overrides, excluded
+
+
+def _precisions(model: Any, quantization: Quantization) -> list[tuple[Any, str]]:
+    if not quantization.precisions:
+        return []
+    nodes = list(model.graph.node)
+    operators = [
+        OperatorTime(
+            name=node.name,
+            operator=node.op_type,
+            ms=0.0,
+            inputs=tuple(node.input),
+            outputs=tuple(node.output),
+        )
+        for node in nodes
+    ]
+    return list(zip(nodes, precision_of(operators, quantization, WITH_WEIGHTS), strict=True))
+
+
+def _wide(model: Any) -> Any:
+    """The model in the version of ONNX that has quantization operators of 4 and 16 bits."""
+    from onnx import version_converter
+
+    if next(each.version for each in model.opset_import if not each.domain) >= WIDE_OPSET:
+        return model
+    return version_converter.convert_version(model, WIDE_OPSET)
 
 
 def _preprocessed(model: Any) -> Any:
@@ -82,8 +152,8 @@ class _Batches:
 
     def __init__(self, name: str, samples: np.ndarray) -> None:
         self._batches: Iterator[dict[str, np.ndarray]] = (
-            {name: np.ascontiguousarray(samples[start : start + CALIBRATION_BATCH])}
-            for start in range(0, len(samples), CALIBRATION_BATCH)
+            {name: np.ascontiguousarray(samples[start : start + BATCH])}
+            for start in range(0, len(samples), BATCH)
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:

@@ -15,8 +15,10 @@ from device_bench.protocol import BenchRequest, Failure, Measurement, Rounds, Ti
 from exporters import exporter_for
 from exporters.base import Artifact, ArtifactMetadata, Precision
 from exporters.parity import Tolerance, check_parity, to_layout
+from exporters.quantization import quantization_for
 from pipeline.data.base import Dataset, Split
 from pipeline.evaluation import score
+from pipeline.plan import CompressionPlan
 from pipeline.result import Entry, Parity, Speedup
 from pipeline.target import Target
 from pipeline.target_bench import bench_for, insist
@@ -56,9 +58,12 @@ class Prover:
         return self._calibration
 
     def export(
-        self, module: nn.Module, folder: Path, form: str, precision: Precision, plan_id: str
+        self, module: nn.Module, folder: Path, form: str, precision: Precision, plan: CompressionPlan
     ) -> Artifact:
-        """Write `module` to `folder` under its usual name; a file that is there with its record is kept."""
+        """Write `module`, which `plan` made, to `folder` under its usual name.
+
+        A file that is there with its record is kept.
+        """
         path = folder / SUFFIX[form, precision]
         record = folder / f".{path.name}.json"
         if path.exists() and record.exists():
@@ -67,13 +72,15 @@ class Prover:
             return known.model_copy(update={"path": str(path)})
         folder.mkdir(parents=True, exist_ok=True)
         metadata = ArtifactMetadata(
-            plan_id=plan_id,
+            plan_id=plan.plan_id,
             task_fingerprint=self.task_fingerprint,
             labels=self.dataset.labels,
             preprocessing=self.dataset.preprocessing,
             units=dict(self.units),
         )
-        artifact = exporter_for(form).export(module, path, precision, self.calibration, metadata)
+        quantization = quantization_for(plan, self.units, module)
+        exporter = exporter_for(form)
+        artifact = exporter.export(module, path, precision, self.calibration, metadata, quantization)
         record.write_text(artifact.model_dump_json(), encoding="utf-8")
         return artifact
 

@@ -86,7 +86,7 @@ def prepare(source: CandidateSource, plan: CompressionPlan, judged: Judged) -> P
             except ExportError as error:
                 failed[form] = str(error)
     seconds = {"build": built - clock, "accuracy": decided - built, "export": time.monotonic() - decided}
-    return Prepared(plan, accuracy, shape_signature(module, bench.graph), files, failed, seconds)
+    return Prepared(plan, accuracy, shape_signature(module, bench.graph, plan), files, failed, seconds)
 
 
 @lru_cache(maxsize=1)

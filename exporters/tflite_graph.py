@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from device_bench.errors import MissingExtraError
-from device_bench.protocol import TensorInfo
+from device_bench.protocol import OperatorTime, TensorInfo
 from exporters.base import ArtifactMetadata
 from pipeline.errors import ExportError
 
@@ -61,6 +61,22 @@ def operator_names(model: Any) -> list[str]:
         # Codes above 127 did not fit the schema's first field; readers take the larger of the two.
         kinds[max(codes[op.opcodeIndex].builtinCode, codes[op.opcodeIndex].deprecatedBuiltinCode)]
         for op in model.subgraphs[0].operators
+    ]
+
+
+def operators_of(model: Any) -> list[OperatorTime]:
+    """The operators of the main subgraph with the names of what they read and make, and no times."""
+    graph = model.subgraphs[0]
+    names = [tensor.name.decode(errors="replace") for tensor in graph.tensors]
+    return [
+        OperatorTime(
+            name=str(position),
+            operator=kind,
+            ms=0.0,
+            inputs=tuple(names[i] for i in operator.inputs if i >= 0),
+            outputs=tuple(names[i] for i in operator.outputs),
+        )
+        for position, (operator, kind) in enumerate(zip(graph.operators, operator_names(model), strict=True))
     ]
 
 

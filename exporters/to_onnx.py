@@ -14,6 +14,7 @@ from device_bench.storage import write_whole
 from exporters.base import Artifact, ArtifactMetadata, Precision, input_layout, sha256_of
 from exporters.onnx_graph import float_operators, set_metadata_, simplify, tensor_infos
 from exporters.onnx_int8 import quantize_int8
+from exporters.quantization import PLAIN, Quantization
 from exporters.quiet import captured_output
 from pipeline.errors import ExportError
 
@@ -41,6 +42,7 @@ class OnnxExporter:
         precision: Precision,
         calibration: np.ndarray,
         metadata: ArtifactMetadata,
+        quantization: Quantization = PLAIN,
     ) -> Artifact:
         """Write `module` to `path`; see `exporters.base.Exporter`.
 
@@ -50,7 +52,7 @@ class OnnxExporter:
         """
         model = to_float_onnx(module, calibration)
         if precision == "int8":
-            model = quantize_int8(model, calibration)
+            model = quantize_int8(model, calibration, quantization)
         return write_onnx(model, path, precision, metadata)
 
 

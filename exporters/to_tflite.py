@@ -11,6 +11,7 @@ from device_bench.storage import write_whole
 from exporters.base import Artifact, ArtifactMetadata, Precision, input_layout, sha256_of
 from exporters.folding import fold_batch_norms
 from exporters.litert_library import ConversionError, convert, warm_up
+from exporters.quantization import PLAIN, Quantization
 from exporters.tflite_graph import float_operators, pack, set_metadata_, tensor_infos, unpack
 from exporters.tflite_int8 import quantize_int8
 from exporters.tflite_transposes import remove_transposes_
@@ -30,6 +31,7 @@ class TfliteExporter:
         precision: Precision,
         calibration: np.ndarray,
         metadata: ArtifactMetadata,
+        quantization: Quantization = PLAIN,
     ) -> Artifact:
         """Write `module` to `path`; see `exporters.base.Exporter`. `calibration` is channels first.
 
@@ -39,7 +41,7 @@ class TfliteExporter:
         """
         content = to_float_tflite(module, calibration)
         if precision == "int8":
-            content = quantize_int8(content, channels_last(calibration))
+            content = quantize_int8(content, channels_last(calibration), quantization)
         return write_tflite(content, path, precision, metadata)
 
 

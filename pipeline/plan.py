@@ -10,6 +10,8 @@ from pydantic import Field, field_validator
 from device_bench.protocol import Record
 from pipeline.errors import PlanError
 from pipeline.graph import ModelGraph
+from pipeline.layer_choice import EVERY, CalibrationMethod, LayerChoice
+from pipeline.legality import check_layers
 
 
 class UnitChoice(Record):
@@ -34,12 +36,16 @@ class RecoveryChoice(Record):
 class CompressionPlan(Record):
     """Everything that turns the original model into the compressed one, and nothing else.
 
-    `units` and `removed` name what differs from the original; a unit not named keeps its width.
+    `units`, `removed` and `layers` name what differs from the original; a unit not named keeps its width, a
+    layer not named is left as it is. `layers["*"]` speaks of every layer that it is legal for and that has no
+    entry of its own.
     """
 
     units: dict[str, UnitChoice] = Field(default_factory=dict)
     removed: tuple[str, ...] = ()
+    layers: dict[str, LayerChoice] = Field(default_factory=dict)
     precision: Literal["float32", "int8"] = "int8"
+    calibration: CalibrationMethod = "minmax"
     importance: Literal["magnitude"] = "magnitude"
     recovery: RecoveryChoice = RecoveryChoice()
     seed: int = 0
@@ -55,9 +61,19 @@ class CompressionPlan(Record):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:12]
 
     def canonical_json(self) -> str:
-        """JSON with keep ratios of 1 left out and units in the order of their names."""
+        """JSON with keep ratios of 1 left out, units and layers in the order of their names.
+
+        Fields that a plan of an earlier version did not have are left out where they ask for nothing, so that
+        an equal plan has an equal name.
+        """
         kept = {name: choice for name, choice in sorted(self.units.items()) if choice.keep_ratio < 1.0}
-        return self.model_copy(update={"units": kept}).model_dump_json()
+        layers = {name: choice for name, choice in sorted(self.layers.items()) if choice != LayerChoice()}
+        silent = {
+            name
+            for name, given in (("layers", layers), ("calibration", self.calibration != "minmax"))
+            if not given
+        }
+        return self.model_copy(update={"units": kept, "layers": layers}).model_dump_json(exclude=silent)
 
     def keep_ratio(self, unit: str) -> float:
         """The share of the unit's width that stays, 1 where the plan is silent."""
@@ -76,6 +92,8 @@ class CompressionPlan(Record):
         """
         self.checked_names(graph)
         self._check_links(graph)
+        gone = {layer for block in graph.blocks if block.name in self.removed for layer in block.layers}
+        check_layers({name: choice for name, choice in self.layers.items() if name != EVERY}, graph, gone)
         return self
 
     def checked_names(self, graph: ModelGraph) -> Self:

@@ -72,10 +72,10 @@ def prove_target(session: Session, yardstick: Yardstick, target: Target, test: S
     form, prover, whole = target.artifact_format, session.prover, session.workbench.module
     base = session.folder / "baseline"
     exhibits = {
-        "float": (prover.export(whole, base, form, "float32", WHOLE.plan_id), whole),
-        "plain_int8": (prover.export(whole, base, form, "int8", WHOLE.plan_id), whole),
+        "float": (prover.export(whole, base, form, "float32", WHOLE), whole),
+        "plain_int8": (prover.export(whole, base, form, "int8", WHOLE), whole),
         "chosen": (
-            prover.export(chosen.module, chosen.folder, form, "int8", chosen.plan.plan_id),
+            prover.export(chosen.module, chosen.folder, form, "int8", chosen.plan),
             chosen.module,
         ),
     }
@@ -147,17 +147,17 @@ def gather_files(session: Session, targets: dict[str, TargetResult]) -> None:
     _place_module(session, source, first.plan, session.folder)
     _write_record(session.folder / "plan.json", first.plan)
     module = load_compressed(source)
-    floats = session.prover.export(module, source, "onnx", "float32", first.plan_id)
+    floats = session.prover.export(module, source, "onnx", "float32", first.plan)
     shutil.copyfile(floats.path, session.folder / "model.onnx")
     by_format = {
-        target.artifact_format: targets[target.name].plan_id
+        target.artifact_format: targets[target.name].plan
         for target in reversed(session.workbench.task.targets)
         if target.name in targets
     }
     for form in ("onnx", "tflite"):
-        plan_id = by_format.get(form, first.plan_id)
-        folder = session.folder / "candidates" / plan_id
-        artifact: Artifact = session.prover.export(load_compressed(folder), folder, form, "int8", plan_id)
+        plan = by_format.get(form, first.plan)
+        folder = session.folder / "candidates" / plan.plan_id
+        artifact: Artifact = session.prover.export(load_compressed(folder), folder, form, "int8", plan)
         shutil.copyfile(artifact.path, session.folder / SUFFIX[form, "int8"])
 
 

@@ -52,7 +52,7 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     save_compressed(module, session.recipe(plan, folder), folder)
     target = find_target(target_name).model_copy(update={"threads": job.threads})
     with session.timed("export"):
-        artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan.plan_id)
+        artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan)
         accuracy = session.prover.metric(artifact, target, session.verdict_split())
     seconds = found.seconds | {"recovery": time.monotonic() - started}
     done = found.model_copy(update={"plan": plan, "accuracy_recovered": accuracy, "seconds": seconds})

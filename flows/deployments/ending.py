@@ -50,6 +50,6 @@ def end_processes(processes: Sequence[psutil.Process]) -> None:
 def _runs(process: psutil.Process) -> bool:
     try:
         # False too where another process has its id by now.
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

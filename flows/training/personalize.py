@@ -168,10 +168,10 @@ class _Bench:
         save_compressed(found.module, recipe, folder)
         form = target.artifact_format
         candidate = self._order.run / "candidates" / plan_id
-        before = self._prover.export(load_compressed(origin), candidate, form, "int8", plan_id)
+        before = self._prover.export(load_compressed(origin), candidate, form, "int8", recipe.plan)
         prover = Prover(self._seen, before.metadata.task_fingerprint, before.metadata.units)
-        after = prover.export(found.module, folder, form, "int8", plan_id)
-        prover.export(found.module, folder, form, "float32", plan_id)
+        after = prover.export(found.module, folder, form, "int8", recipe.plan)
+        prover.export(found.module, folder, form, "float32", recipe.plan)
         watch.advance(1, "your query samples, before and after")
         query, search = self._samples.query, self._dataset.search
         change = paired_change(

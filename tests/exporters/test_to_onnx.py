@@ -12,7 +12,8 @@ from torch import nn
 
 from exporters.base import Artifact, ArtifactMetadata, sha256_of
 from exporters.metadata import read_metadata
-from exporters.onnx_int8 import CALIBRATION_BATCH, quantize_int8
+from exporters.onnx_int8 import quantize_int8
+from exporters.onnx_ranges import BATCH
 from exporters.to_onnx import OnnxExporter, to_float_onnx
 from pipeline.data.base import Preprocessing
 from pipeline.errors import ExportError
@@ -147,7 +148,7 @@ def test_calibration_runs_in_bounded_batches(net: nn.Module, monkeypatch: pytest
     monkeypatch.setattr(onnx_int8._Batches, "get_next", spy)
     layer = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
     quantize_int8(to_float_onnx(layer, nets.samples(1)), nets.samples(70))
-    assert sum(seen) == 70 and max(seen) <= CALIBRATION_BATCH
+    assert sum(seen) == 70 and max(seen) <= BATCH
 
 
 def test_no_calibration_sample_is_an_error() -> None:

@@ -1,0 +1,157 @@
+"""How an exported file's numbers are stored: ranges, and the precision of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import nn
+
+from device_bench.protocol import OperatorTime
+from exporters.profile import layers_of
+from exporters.ranges import Range
+from pipeline.errors import ExportError
+from pipeline.layer_choice import EVERY, CalibrationMethod, LayerChoice, LayerPrecision
+from pipeline.plan import CompressionPlan
+
+# A tensor and its trained range belong together where their values agree; two runtimes sum in another order,
+# so equal means within this share of the tensor's span.
+SAME_VALUES = 2e-3
+
+
+@dataclass(frozen=True)
+class TrainedRange:
+    """A range that quantization-aware training has learned, and what tells which tensor it is of.
+
+    Args:
+        low, high: the range; zero lies within.
+        fingerprint: [minimum, maximum, mean, mean of squares] of the tensor over the calibration samples,
+            before any quantization.
+    """
+
+    low: float
+    high: float
+    fingerprint: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What `quantize_int8` of either format is told beyond the samples.
+
+    Args:
+        calibration: how ranges are made of what the samples show.
+        percentile: the share of values that "percentile" keeps, in percent.
+        layers: the network's layers with weights, in its order; operators are told by their names.
+        precisions: of the layers that are not to be INT8.
+        trained: ranges to take as they are, where a tensor has one.
+    """
+
+    calibration: CalibrationMethod = "minmax"
+    percentile: float = 99.99
+    layers: Sequence[str] = ()
+    precisions: Mapping[str, LayerPrecision] = field(default_factory=dict)
+    trained: Sequence[TrainedRange] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """True where min-max ranges and INT8 everywhere are all that is asked for."""
+        return self.calibration == "minmax" and not self.precisions and not self.trained
+
+
+PLAIN = Quantization()
+
+
+def quantization_for(plan: CompressionPlan, layers: Iterable[str], module: nn.Module) -> Quantization:
+    """What the plan says of a module that it made.
+
+    Args:
+        layers: those with weights of the original, in its order.
+        module: what the plan made of it: some layers are gone, and some have become two.
+    """
+    there = dict(module.named_modules())
+    every = plan.layers.get(EVERY, LayerChoice())
+    parts = {name: _parts(name, there) for name in layers}
+    precisions = {
+        part: precision
+        for name, made in parts.items()
+        if (precision := plan.layers.get(name, every).precision) not in (None, "int8")
+        for part in made
+    }
+    return Quantization(
+        plan.calibration, layers=[p for made in parts.values() for p in made], precisions=precisions
+    )
+
+
+def _parts(layer: str, modules: Mapping[str, nn.Module]) -> list[str]:
+    """What stands for a layer: itself, nothing, or the two that it was factorised into."""
+    found = modules.get(layer)
+    if isinstance(found, nn.Sequential):
+        return [f"{layer}.{name}" for name, _ in found.named_children()]
+    return [] if found is None or isinstance(found, nn.Identity) else [layer]
+
+
+def precision_of(
+    operators: Sequence[OperatorTime], quantization: Quantization, with_weights: Iterable[str]
+) -> list[LayerPrecision]:
+    """The precision of each operator of a file.
+
+    An operator without weights of its own stays in float with the layer before it, and is INT8 otherwise.
+
+    Args:
+        with_weights: names of the kinds of operators that have weights.
+
+    Raises:
+        ExportError: a layer that has a precision of its own is not found in the file.
+    """
+    kinds = set(with_weights)
+    found: list[LayerPrecision] = []
+    met = set()
+    for operator, layer in zip(operators, layers_of(operators, list(quantization.layers)), strict=True):
+        asked = quantization.precisions.get(layer or "", "int8")
+        own = operator.operator in kinds
+        if own and layer is not None:
+            met.add(layer)
+        found.append(asked if own or asked == "float32" else "int8")
+    lost = sorted(set(quantization.precisions) - met)
+    if lost:
+        raise ExportError(
+            f"layers {', '.join(lost)} have a precision of their own and no operator of the file is theirs; "
+            "leave their precision out of the plan"
+        )
+    return found
+
+
+def fingerprint_of(values: np.ndarray) -> tuple[float, float, float, float]:
+    """What tells a tensor by its values, whatever its layout: [minimum, maximum, mean, mean of squares]."""
+    exact = values.astype(np.float64)
+    return float(exact.min()), float(exact.max()), float(exact.mean()), float((exact**2).mean())
+
+
+def matched_ranges(
+    trained: Sequence[TrainedRange], prints: Mapping[str, tuple[float, float, float, float]]
+) -> dict[str, Range]:
+    """The trained range of each tensor that has one.
+
+    Args:
+        prints: `fingerprint_of` each tensor of the file over the same samples.
+
+    Raises:
+        ExportError: a trained range belongs to no tensor of the file.
+    """
+    found: dict[str, Range] = {}
+    for each in trained:
+        names = [name for name, known in prints.items() if _same(known, each.fingerprint)]
+        if not names:
+            raise ExportError(
+                f"the trained range {each.low:.4g} to {each.high:.4g} belongs to no tensor of the file: the "
+                "converter has fused or split what it was trained on; leave quantization-aware training out"
+            )
+        found |= dict.fromkeys(names, (each.low, each.high))
+    return found
+
+
+def _same(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    span = max(other[1] - other[0], 1e-12)
+    near = all(abs(a - b) <= SAME_VALUES * span for a, b in zip(one[:3], other[:3], strict=True))
+    return near and abs(one[3] - other[3]) <= SAME_VALUES * max(other[3], span**2)

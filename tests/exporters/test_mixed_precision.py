@@ -1,0 +1,136 @@
+"""Layers of other precisions, in both formats: the file stores what the plan says, and still computes."""
+
+from __future__ import annotations
+
+import export_nets as nets
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto
+
+from device_bench.protocol import OperatorTime
+from exporters import onnx_int8, tflite_int8
+from exporters.quantization import Quantization, TrainedRange, fingerprint_of, matched_ranges, precision_of
+from exporters.tflite_graph import float_operators, operators_of, schema, unpack
+from exporters.to_onnx import to_float_onnx
+from exporters.to_tflite import channels_last, to_float_tflite
+from pipeline.errors import ExportError
+from pipeline.layer_choice import CalibrationMethod
+from pipeline.tracing import trace
+
+NET = nets.residual_net()
+LAYERS = [layer.name for layer in trace(NET, nets.SHAPE).layers]
+ONE = "layer2.0.conv1"
+
+
+@pytest.fixture(scope="module")
+def float_onnx() -> onnx.ModelProto:
+    return to_float_onnx(NET, nets.samples(2))
+
+
+@pytest.fixture(scope="module")
+def float_tflite() -> bytes:
+    return to_float_tflite(NET, nets.samples(2))
+
+
+def quantization(precision: str) -> Quantization:
+    return Quantization(layers=LAYERS, precisions={ONE: precision})  # type: ignore[dict-item]
+
+
+def onnx_error(model: onnx.ModelProto, float_model: onnx.ModelProto) -> float:
+    """How far the model's outputs are from the float one's, as a share of their span."""
+    samples = nets.samples(16)
+    outputs = [
+        onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"input": samples}
+        )[0]
+        for each in (model, float_model)
+    ]
+    return float(np.abs(outputs[0] - outputs[1]).max() / np.ptp(outputs[1]))
+
+
+def weight_type(model: onnx.ModelProto) -> int:
+    """The stored type of the one layer's weights."""
+    (found,) = [t for t in model.graph.initializer if t.name.startswith(f"{ONE}.weight") and len(t.dims) == 4]
+    return int(found.data_type)
+
+
+def test_onnx_float_layer(float_onnx: onnx.ModelProto) -> None:
+    made = onnx_int8.quantize_int8(float_onnx, nets.samples(32), quantization("float32"))
+    assert weight_type(made) == TensorProto.FLOAT
+    assert onnx_error(made, float_onnx) < 0.05
+
+
+def test_onnx_four_bit_weights(float_onnx: onnx.ModelProto) -> None:
+    made = onnx_int8.quantize_int8(float_onnx, nets.samples(32), quantization("int4"))
+    plain = onnx_int8.quantize_int8(float_onnx, nets.samples(32))
+    assert weight_type(plain) == TensorProto.INT8
+    assert weight_type(made) == TensorProto.INT4
+    assert onnx_error(plain, float_onnx) < onnx_error(made, float_onnx) < 0.3
+
+
+def test_onnx_sixteen_bit_activations(float_onnx: onnx.ModelProto) -> None:
+    made = onnx_int8.quantize_int8(float_onnx, nets.samples(32), quantization("int16x8"))
+    kinds = {t.name: t.data_type for t in made.graph.initializer}
+    zeros = [kinds[n.input[2]] for n in made.graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2]
+    assert 2 <= zeros.count(TensorProto.UINT16) < zeros.count(TensorProto.UINT8)
+    assert onnx_error(made, float_onnx) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("precision", "weights", "made"),
+    [("float32", "FLOAT32", "FLOAT32"), ("int4", "INT4", "INT8"), ("int16x8", "INT8", "INT16")],
+)
+def test_tflite_layer(float_tflite: bytes, precision: str, weights: str, made: str) -> None:
+    samples = channels_last(nets.samples(16))
+    content = tflite_int8.quantize_int8(float_tflite, samples, quantization(precision))
+    model = unpack(content)
+    kinds = schema().TensorType
+    operators = operators_of(model)
+    asked = quantization(precision)
+    (place,) = [
+        i
+        for i, found in enumerate(precision_of(operators, asked, tflite_int8.WITH_WEIGHTS))
+        if found == precision and operators[i].operator == "CONV_2D"
+    ]
+    operator = model.subgraphs[0].operators[place]
+    tensors = model.subgraphs[0].tensors
+    assert tensors[operator.inputs[1]].type == getattr(kinds, weights)
+    assert tensors[operator.outputs[0]].type == getattr(kinds, made)
+    assert bool(float_operators(model)) == (precision == "float32")
+
+
+def test_a_layer_that_no_operator_is_of_is_an_error() -> None:
+    operators = [OperatorTime(name="a", operator="Conv", ms=0.0, inputs=("x", "one.weight"), outputs=("y",))]
+    asked = Quantization(layers=("one", "two"), precisions={"two": "int4"})
+    with pytest.raises(ExportError, match="layers two have a precision of their own"):
+        precision_of(operators, asked, ("Conv",))
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy", "mse"])
+def test_ranges_of_the_method_are_in_the_file(float_onnx: onnx.ModelProto, method: CalibrationMethod) -> None:
+    samples = nets.samples(32)
+    samples[0, 0, 0, 0] = 30.0
+    plain, made = (
+        _input_scale(onnx_int8.quantize_int8(float_onnx, samples, asked))
+        for asked in (Quantization(), Quantization(calibration=method))
+    )
+    assert made < plain
+
+
+def test_a_trained_range_finds_its_tensor_by_values() -> None:
+    rng = np.random.default_rng(0)
+    values = {name: rng.normal(size=(4, 3, 5, 5)).astype(np.float32) for name in ("a", "b")}
+    prints = {name: fingerprint_of(found) for name, found in values.items()}
+    # Another layout, and summed in another order.
+    seen = fingerprint_of(values["b"].transpose(0, 2, 3, 1) + np.float32(1e-6))
+    assert matched_ranges([TrainedRange(-2.0, 2.5, seen)], prints) == {"b": (-2.0, 2.5)}
+    with pytest.raises(ExportError, match="belongs to no tensor"):
+        matched_ranges([TrainedRange(-2.0, 2.5, (0.0, 1.0, 0.5, 0.4))], prints)
+
+
+def _input_scale(model: onnx.ModelProto) -> float:
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    first = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "input")
+    return float(constants[first.input[1]])
