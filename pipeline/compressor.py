@@ -13,6 +13,7 @@ from device_bench.protocol import Record
 from device_bench.storage import write_whole
 from pipeline.cuts import Cutter
 from pipeline.graph import ModelGraph
+from pipeline.methods.layer_methods import factorise_layers_, layer_choices
 from pipeline.model import load_model, load_weights_
 from pipeline.plan import CompressionPlan
 from pipeline.task import ModelSpec
@@ -30,12 +31,16 @@ class Recipe(Record):
 
 
 def compress(module: nn.Module, graph: ModelGraph, plan: CompressionPlan) -> nn.Module:
-    """A smaller copy of `module` as `plan` says: blocks removed, widths cut. Not yet recovered.
+    """A smaller copy of `module` as `plan` says: blocks removed, widths cut, layers factorised.
+
+    Its weights are the original's: zeros, forms and recovery are not of its shape.
 
     Raises:
         PlanError: the plan does not fit; names the unit or block.
     """
-    return Cutter(module, graph).cut(plan)
+    smaller = Cutter(module, graph).cut(plan)
+    factorise_layers_(smaller, layer_choices(plan, graph))
+    return smaller
 
 
 def save_compressed(module: nn.Module, recipe: Recipe, folder: Path) -> None:

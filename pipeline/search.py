@@ -21,6 +21,7 @@ from pipeline.evaluation import evaluate
 from pipeline.experience import Trial
 from pipeline.graph import ModelGraph
 from pipeline.methods.batch_norm import reestimate_
+from pipeline.methods.layer_methods import apply_, factorise_layers_, layer_choices, with_ranks
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.reward import Baseline, reward
@@ -73,11 +74,26 @@ class Workbench:
         return self.dataset.search.spread(PROBE_SAMPLES)
 
     def build(self, plan: CompressionPlan) -> nn.Module:
-        """The compressed module with batch norms re-estimated, not yet recovered."""
+        """The compressed module with batch norms re-estimated, not yet recovered.
+
+        Raises:
+            PlanError: the plan does not fit; names the unit, block or layer.
+        """
         module = self._cutter.cut(plan)
+        choices = layer_choices(plan, self.graph)
+        factorise_layers_(module, choices)
+        apply_(module, choices)
         sample = self.dataset.train.spread(self.reestimation_samples).x
         reestimate_(module, sample, self.dataset.preprocessing)
         return module
+
+    def settled(self, plan: CompressionPlan) -> CompressionPlan:
+        """The plan with nothing left open that only the weights tell.
+
+        Raises:
+            PlanError: the plan does not fit; names the unit, block or layer.
+        """
+        return with_ranks(plan, self.graph, self._cutter.cut(plan))
 
     def judge(self, module: nn.Module, split: Split) -> float:
         """The task's metric of `module` on `split`."""

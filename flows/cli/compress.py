@@ -38,6 +38,10 @@ def compress(
             "greedy, knapsack, or the file of a trained one. Default: meta."
         ),
     ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(help="One plan to apply as it is (.toml or .json), instead of a search."),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Plans to build and measure. Default: 12.")] = None,
     recovery_epochs: Annotated[float | None, typer.Option(help="Epochs of fine-tuning. Default: 8.")] = None,
     recoveries: Annotated[

@@ -230,7 +230,9 @@ def _recover_for(session: Session, yardstick: Yardstick, target: str, decided: s
     have ended at one go; `decided` are the trials whose recovery is known by now.
     """
     job = session.job
-    for attempt in range(job.recoveries if job.recovery_epochs > 0 else 0):
+    most = job.recoveries if job.recovery_epochs > 0 else 0
+    # A plan that was given is made a file of in any case, after no epoch at all if that is asked for.
+    for attempt in range(1 if job.plan is not None else most):
         found = next_to_recover(session.trials_known(decided), target, yardstick, job.budget.max_drop)
         if found is None:
             return

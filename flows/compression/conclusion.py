@@ -39,10 +39,15 @@ class Chosen:
 
 
 def choose(session: Session, yardstick: Yardstick, target: Target) -> Chosen:
-    """The fastest recovered candidate within the budget on the search split; without one the whole model."""
+    """The fastest recovered candidate within the budget on the search split; without one the whole model.
+
+    A plan that was given is what it gets, whatever that loses; the result says so.
+    """
     budget = session.job.budget
     found = best_recovered(session.trials, target.name, yardstick, budget.max_drop)
-    if found is None or _worse_than_whole(session, yardstick, found.accuracy_recovered, budget):
+    kept = session.job.plan is not None
+    worse = found is not None and _worse_than_whole(session, yardstick, found.accuracy_recovered, budget)
+    if found is None or (worse and not kept):
         folder = session.folder / "candidates" / WHOLE.plan_id
         folder.mkdir(parents=True, exist_ok=True)
         save_compressed(session.workbench.module, session.recipe(WHOLE, folder), folder)

@@ -11,9 +11,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from device_bench.errors import BadInputError, unknown_name
 from device_bench.protocol import Record
+from pipeline.plan import CompressionPlan
+from pipeline.plan_file import plan_of, read_plan
 from pipeline.policy import DEFAULT_POLICY
 from pipeline.task import Budget
 
+# What the policy of a run is called that applies one plan and searches nothing.
+GIVEN = "given"
 BUDGET_FIELDS = tuple(name for name in Budget.model_fields if name != "schema_version")
 
 
@@ -32,6 +36,9 @@ class CompressJob(Record):
     )
     budget: Budget = Budget()
     policy: str = Field(default=DEFAULT_POLICY, description="Its name, or the file of a trained one.")
+    plan: CompressionPlan | None = Field(
+        default=None, description="One plan to apply as it is, instead of a search."
+    )
     trials: int = Field(default=12, ge=1, le=10_000, description="Plans to build and measure.")
     recovery_epochs: float = Field(
         default=8.0, ge=0.0, allow_inf_nan=False, description="Epochs of fine-tuning."
@@ -114,6 +121,7 @@ def make_job(given: Mapping[str, object]) -> CompressJob:
     if isinstance(keys.get("target"), str | list | tuple):
         target = keys.pop("target")
         keys["targets"] = [target] if isinstance(target, str) else target
+    _put_plan(keys)
     for name in keys:
         if name not in CompressJob.model_fields:
             raise unknown_name("job key", name, [*CompressJob.model_fields, *BUDGET_FIELDS])
@@ -126,3 +134,18 @@ def make_job(given: Mapping[str, object]) -> CompressJob:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise BadInputError(f"{place} must satisfy: {first['msg']}; got {first['input']!r}") from error
+
+
+def _put_plan(keys: dict[str, object]) -> None:
+    """Read the plan that is named, if one is; there is nothing to search then."""
+    plan = keys.get("plan")
+    if plan is None:
+        return
+    searching = [name for name in ("policy", "trials", "rehearsals") if name in keys]
+    if searching:
+        raise BadInputError(
+            f"a plan is applied as it is, so {', '.join(searching)} would have no meaning: give either the "
+            "plan or those"
+        )
+    keys["plan"] = read_plan(Path(plan)) if isinstance(plan, str) else plan_of(plan, "plan")
+    keys |= {"policy": GIVEN, "trials": 1, "rehearsals": 0}

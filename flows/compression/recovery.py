@@ -11,8 +11,9 @@ from exporters.proof import SUFFIX
 from flows.compression.bookkeeping import Session
 from pipeline.compressor import save_compressed
 from pipeline.experience import Trial
+from pipeline.methods.layer_methods import hold_, layer_choices, release_
 from pipeline.methods.recovery import Lesson, RecoveryReport, native_bf16, recover_
-from pipeline.plan import RecoveryChoice
+from pipeline.plan import CompressionPlan, RecoveryChoice
 from pipeline.progress import reporter
 from pipeline.target import find_target
 
@@ -27,7 +28,7 @@ def rehearse_station(session: Session, found: Trial) -> Trial:
     module = session.workbench.build(found.plan)
     checkpoint = session.folder / "candidates" / found.plan.plan_id / "rehearsal.safetensors"
     with session.timed("rehearsal"):
-        _fine_tune(session, module, choice, checkpoint)
+        _fine_tune(session, module, found.plan, choice, checkpoint)
         accuracy = session.workbench.judge(module, session.verdict_split())
     seconds = found.seconds | {"rehearsal": time.monotonic() - started}
     done = found.model_copy(update={"accuracy_rehearsed": accuracy, "seconds": seconds})
@@ -47,7 +48,7 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
         # Made of other weights, by a process that was killed before it wrote the trial down.
         (folder / name).unlink(missing_ok=True)
     with session.timed("recovery"):
-        report = _fine_tune(session, module, choice, folder / "checkpoint.safetensors")
+        report = _fine_tune(session, module, plan, choice, folder / "checkpoint.safetensors")
     _note_pace(report)
     save_compressed(module, session.recipe(plan, folder), folder)
     target = find_target(target_name).model_copy(update={"threads": job.threads})
@@ -61,7 +62,11 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
 
 
 def _fine_tune(
-    session: Session, module: torch.nn.Module, choice: RecoveryChoice, checkpoint: Path
+    session: Session,
+    module: torch.nn.Module,
+    plan: CompressionPlan,
+    choice: RecoveryChoice,
+    checkpoint: Path,
 ) -> RecoveryReport:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     watch = reporter()
@@ -73,7 +78,11 @@ def _fine_tune(
         session.job.seed,
         checkpoint,
     )
-    return recover_(module, lesson, watch.advance)
+    hold_(module, layer_choices(plan, session.workbench.graph))
+    try:
+        return recover_(module, lesson, watch.advance)
+    finally:
+        release_(module)
 
 
 def _note_pace(report: RecoveryReport) -> None:

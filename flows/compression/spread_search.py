@@ -12,7 +12,7 @@ from exporters.remote_candidates import CandidateSource, measured
 from flows.compression.bookkeeping import Session
 from flows.compression.cluster import Cluster
 from flows.compression.sources import at_hand
-from pipeline.policy import load_policy
+from flows.compression.stages import policy_of_job
 from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.progress import reporter
 from pipeline.search import TrialRequest, finished_trial, label_of, latencies, plan_of
@@ -40,7 +40,7 @@ def probe_all(session: Session, cluster: Cluster, changes: Sequence[Change]) -> 
 
 def try_batch(session: Session, cluster: Cluster, context: PolicyContext, most: int) -> int:
     """Propose, make and measure up to `most` plans, no more than there are workers; how many there were."""
-    policy = load_policy(session.job.policy)
+    policy = policy_of_job(session.job)
     plans = policy.propose(context, session.trials, min(most, cluster.workers))
     watch, first = reporter(), len(session.trials) + 1
     with session.timed("trials"):

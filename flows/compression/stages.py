@@ -23,7 +23,8 @@ from pipeline.experience import ExperienceStore, Trial, TrialLog
 from pipeline.model import load_model
 from pipeline.plan import CompressionPlan
 from pipeline.policy import load_policy
-from pipeline.policy.base import Change, Effect, PolicyContext
+from pipeline.policy.base import Change, Effect, Policy, PolicyContext
+from pipeline.policy.given import GivenPolicy
 from pipeline.pretraining import trained_weights
 from pipeline.progress import reporter
 from pipeline.reward import Baseline
@@ -151,7 +152,7 @@ def _shares(session: Session) -> dict[str, dict[str, float]]:
 
 def changes_left(session: Session, context: PolicyContext) -> list[Change]:
     """The single changes that the run's policy wants to learn from and that were not probed yet."""
-    if session.job.policy in POLICIES_WITHOUT_PROBES:
+    if session.job.plan is not None or session.job.policy in POLICIES_WITHOUT_PROBES:
         return []
     wanted = changes_to_probe(context.graph, context.space)
     known = session.effects
@@ -175,17 +176,25 @@ def trial_station(session: Session, context: PolicyContext, number: int) -> Tria
     context = replace(context, targets=session.present)
     # The first trial comes before the probes that most policies learn from, so from features alone: it shows
     # at once that building, exporting and measuring work.
-    policy = load_policy(session.job.policy)
+    policy = policy_of_job(session.job)
     plans = policy.propose(context, session.trials, 1)
     if not plans:
         return None
     with session.timed("trials"):
-        request = TrialRequest(number, plans[0], policy.name)
+        request = TrialRequest(number, session.workbench.settled(plans[0]), policy.name)
         found = run_trial(session.workbench, request, session.baselines)
-    session.keep_trial(found)
     if found.failure is not None:
-        reporter().note(f"trial {number} failed: {found.failure.kind}: {found.failure.message}")
+        told = f"{found.failure.kind}: {found.failure.message}"
+        if session.job.plan is not None:
+            raise RunError(f"the plan cannot be built and measured: {told}")
+        reporter().note(f"trial {number} failed: {told}")
+    session.keep_trial(found)
     return found
+
+
+def policy_of_job(job: CompressJob) -> Policy:
+    """Who proposes plans: the job's policy, or the one plan that it names."""
+    return load_policy(job.policy) if job.plan is None else GivenPolicy(job.plan)
 
 
 def _completed(session: Session, known: Trial) -> Trial:

@@ -115,7 +115,8 @@ def check_job(job: CompressJob) -> None:
             )
         if job.targets.count(name) > 1:
             raise BadInputError(f"target {name} is given {job.targets.count(name)} times; give it once")
-    load_policy(job.policy)
+    if job.plan is None:
+        load_policy(job.policy)
     if job.weights is not None and not Path(job.weights).is_file():
         raise BadInputError(
             f"weights file {job.weights} does not exist; give a .safetensors file, or leave it out"

@@ -1,0 +1,84 @@
+"""What a plan asks of single layers, done in order: a lower rank, zeros, another form of the weights.
+
+`apply_` makes it so once, as a candidate is judged and exported. While a module is trained, `hold_` keeps it
+so by parametrizations, through which gradients go straight; `release_` leaves plain weights behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from pipeline.graph import ModelGraph
+from pipeline.layer_choice import LayerChoice, LowRank
+from pipeline.legality import choices_of
+from pipeline.methods.low_rank import factorise_, rank_for
+from pipeline.methods.sparsity import Masked
+from pipeline.plan import CompressionPlan
+
+
+def layer_choices(plan: CompressionPlan, graph: ModelGraph) -> dict[str, LayerChoice]:
+    """What each layer of the original is asked for, in forward order, removed blocks left out."""
+    gone = {layer for block in graph.blocks if block.name in plan.removed for layer in block.layers}
+    return choices_of(plan.layers, graph, gone)
+
+
+def factorise_layers_(module: nn.Module, choices: Mapping[str, LayerChoice]) -> dict[str, int]:
+    """Factorise, in place, what is to be; the rank of each layer.
+
+    Raises:
+        PlanError: a rank is above that of a layer's matrix, which pruning may have narrowed.
+    """
+    return {
+        name: factorise_(module, name, choice.low_rank)
+        for name, choice in choices.items()
+        if choice.low_rank is not None
+    }
+
+
+def with_ranks(plan: CompressionPlan, graph: ModelGraph, module: nn.Module) -> CompressionPlan:
+    """The plan with a rank where it asks for a share of energy, which only the weights tell.
+
+    Args:
+        module: cut as the plan says, not yet factorised.
+    """
+    settled = {}
+    for name, choice in layer_choices(plan, graph).items():
+        if choice.low_rank is not None and choice.low_rank.energy is not None:
+            rank = rank_for(module.get_submodule(name), name, choice.low_rank)
+            low_rank = LowRank(kind=choice.low_rank.kind, rank=rank)
+            settled[name] = choice.model_copy(update={"low_rank": low_rank})
+    return plan.model_copy(update={"layers": plan.layers | settled}) if settled else plan
+
+
+def hold_(module: nn.Module, choices: Mapping[str, LayerChoice]) -> None:
+    """Let weights be zero, or of a form, from now on, whatever training does to them."""
+    for layer, choice in _parts(module, choices):
+        if choice.sparsity > 0.0:
+            weight = layer.weight
+            assert isinstance(weight, torch.Tensor)
+            mask = Masked(weight, choice.sparsity, choice.soft)
+            parametrize.register_parametrization(layer, "weight", mask)
+
+
+def release_(module: nn.Module) -> None:
+    """End all that `hold_` began; weights stay as it last had them."""
+    for layer in module.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight")
+
+
+def apply_(module: nn.Module, choices: Mapping[str, LayerChoice]) -> None:
+    """Let weights be zero, or of a form, as they are now."""
+    hold_(module, choices)
+    release_(module)
+
+
+def _parts(module: nn.Module, choices: Mapping[str, LayerChoice]) -> Iterator[tuple[nn.Module, LayerChoice]]:
+    for name, choice in choices.items():
+        found = module.get_submodule(name)
+        for layer in found if isinstance(found, nn.Sequential) else [found]:
+            yield layer, choice

@@ -1,0 +1,83 @@
+"""Unstructured sparsity: single weights become zero, and stay so while the rest is trained.
+
+A weight is zero where |w| ≤ t (Han et al., "Learning both Weights and Connections for Efficient Neural
+Networks", NeurIPS 2015). The soft form sign(w) · max(|w| − t, 0) shrinks the others by the threshold as well
+and is the proximal step of an L1 penalty (Donoho, "De-noising by soft-thresholding", 1995).
+
+Files get smaller once they are compressed. Runtimes for CPUs compute zeros like any other number, so they do
+not get faster.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from device_bench.errors import BadInputError
+
+
+def threshold_for(weight: torch.Tensor, sparsity: float) -> float:
+    """The t for which a share `sparsity` of the weights has |w| ≤ t, as nearly as their number allows.
+
+    Raises:
+        BadInputError: `sparsity` is not from 0 to below 1.
+    """
+    if not 0.0 <= sparsity < 1.0:
+        raise BadInputError(f"sparsity must be from 0 to below 1; got {sparsity}")
+    count = round(sparsity * weight.numel())
+    if count == 0:
+        return -1.0
+    return float(weight.detach().abs().flatten().kthvalue(count).values)
+
+
+def mask_for(weight: torch.Tensor, sparsity: float) -> torch.Tensor:
+    """Which weights stay: boolean, of the weight's shape, with exactly the share asked for at zero.
+
+    Of equal magnitudes the later ones stay.
+    """
+    threshold_for(weight, sparsity)
+    count = round(sparsity * weight.numel())
+    mask = torch.ones(weight.numel(), dtype=torch.bool)
+    mask[weight.detach().abs().flatten().argsort(stable=True)[:count]] = False
+    return mask.reshape(weight.shape)
+
+
+def global_shares(weights: dict[str, torch.Tensor], sparsity: float) -> dict[str, float]:
+    """The sparsity of each layer when one threshold serves all of them.
+
+    A layer keeps at least one weight.
+
+    Args:
+        weights: by layer.
+        sparsity: of all weights together.
+    """
+    threshold = threshold_for(torch.cat([weight.detach().flatten() for weight in weights.values()]), sparsity)
+    return {
+        name: min(float((weight.abs() <= threshold).float().mean()), 1.0 - 1.0 / weight.numel())
+        for name, weight in weights.items()
+    }
+
+
+def soft_threshold(weight: torch.Tensor, threshold: float) -> torch.Tensor:
+    """sign(w) · max(|w| − t, 0); its gradient is 1 where the weight stays and 0 elsewhere."""
+    return weight.sign() * (weight.abs() - max(threshold, 0.0)).clamp_min(0.0)
+
+
+class Masked(torch.nn.Module):
+    """A parametrization that keeps zeros at zero; the mask is set once.
+
+    Args:
+        weight: gives the mask and the threshold.
+        sparsity: the share of zeros.
+        soft: shrink what stays by the threshold.
+    """
+
+    mask: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor, sparsity: float, soft: bool) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask_for(weight, sparsity))
+        self._threshold = threshold_for(weight, sparsity) if soft else 0.0
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight with its zeros."""
+        return soft_threshold(weight, self._threshold) * self.mask
