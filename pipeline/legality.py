@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from math import prod
 
+from device_bench.errors import BadInputError
 from pipeline.errors import PlanError
 from pipeline.graph import Layer, ModelGraph
 from pipeline.layer_choice import EVERY, LayerChoice, LowRank
+from pipeline.methods.quantizers import quantizer_for
 
 
 def check_layers(choices: Mapping[str, LayerChoice], graph: ModelGraph, gone: Collection[str]) -> None:
@@ -32,6 +34,17 @@ def check_layers(choices: Mapping[str, LayerChoice], graph: ModelGraph, gone: Co
             raise PlanError(f"layer {name!r}: {reason}")
 
 
+def check_every(choice: LayerChoice, graph: ModelGraph) -> None:
+    """Nothing, if what every layer is asked for is legal for one of them at least.
+
+    Raises:
+        PlanError: it is legal for none; with the reason for the last.
+    """
+    reasons = [why_not(layer, choice) for layer in graph.layers]
+    if reasons and all(reason is not None for reason in reasons):
+        raise PlanError(f"the choice for every layer is legal for none of them: {reasons[-1]}")
+
+
 def choices_of(
     choices: Mapping[str, LayerChoice], graph: ModelGraph, gone: Collection[str]
 ) -> dict[str, LayerChoice]:
@@ -51,9 +64,12 @@ def choices_of(
 
 def why_not(layer: Layer, choice: LayerChoice) -> str | None:
     """Why the choice is not legal for the layer; None where it is."""
-    if choice.low_rank is not None:
-        return _why_no_low_rank(layer, choice.low_rank)
-    return None
+    if choice.weights is not None:
+        try:
+            quantizer_for(choice.weights)
+        except BadInputError as error:
+            return str(error)
+    return None if choice.low_rank is None else _why_no_low_rank(layer, choice.low_rank)
 
 
 def most_rank(layer: Layer, kind: str) -> int:

@@ -11,7 +11,7 @@ from device_bench.protocol import Record
 from pipeline.errors import PlanError
 from pipeline.graph import ModelGraph
 from pipeline.layer_choice import EVERY, CalibrationMethod, LayerChoice
-from pipeline.legality import check_layers
+from pipeline.legality import check_every, check_layers
 
 
 class UnitChoice(Record):
@@ -94,6 +94,7 @@ class CompressionPlan(Record):
         self._check_links(graph)
         gone = {layer for block in graph.blocks if block.name in self.removed for layer in block.layers}
         check_layers({name: choice for name, choice in self.layers.items() if name != EVERY}, graph, gone)
+        check_every(self.layers.get(EVERY, LayerChoice()), graph)
         return self
 
     def checked_names(self, graph: ModelGraph) -> Self:

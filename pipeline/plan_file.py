@@ -24,7 +24,8 @@ def read_plan(path: Path) -> CompressionPlan:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInputError(
-            f"cannot read the plan {path}: {error.strerror}; give a .toml or .json file, such as a run's plan.json"
+            f"cannot read the plan {path}: {error.strerror}; give a .toml or .json file, such as "
+            "a run's plan.json"
         ) from error
     try:
         given = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

@@ -16,6 +16,9 @@ from pipeline.graph import ModelGraph
 from pipeline.layer_choice import LayerChoice, LowRank
 from pipeline.legality import choices_of
 from pipeline.methods.low_rank import factorise_, rank_for
+from pipeline.methods.quantizers import quantizer_for
+from pipeline.methods.quantizers.base import WeightQuantizer
+from pipeline.methods.quantizers.uniform import NetworkWide
 from pipeline.methods.sparsity import Masked
 from pipeline.plan import CompressionPlan
 
@@ -56,12 +59,25 @@ def with_ranks(plan: CompressionPlan, graph: ModelGraph, module: nn.Module) -> C
 
 def hold_(module: nn.Module, choices: Mapping[str, LayerChoice]) -> None:
     """Let weights be zero, or of a form, from now on, whatever training does to them."""
-    for layer, choice in _parts(module, choices):
+    shared = _network_wide(module, choices)
+    for name, layer, choice in _parts(module, choices):
+        weight = layer.weight
+        assert isinstance(weight, torch.Tensor)
         if choice.sparsity > 0.0:
-            weight = layer.weight
-            assert isinstance(weight, torch.Tensor)
             mask = Masked(weight, choice.sparsity, choice.soft)
             parametrize.register_parametrization(layer, "weight", mask)
+        if choice.weights is not None:
+            form = Formed(shared[name] if name in shared else quantizer_for(choice.weights))
+            parametrize.register_parametrization(layer, "weight", form)
+
+
+def stored_bytes(module: nn.Module, choices: Mapping[str, LayerChoice]) -> dict[str, int]:
+    """What the weights of each layer that has a form of its own take to store, in that form."""
+    return {
+        name: quantizer_for(choice.weights).stored_bytes(layer.weight)
+        for name, layer, choice in _parts(module, choices)
+        if choice.weights is not None
+    }
 
 
 def release_(module: nn.Module) -> None:
@@ -77,8 +93,40 @@ def apply_(module: nn.Module, choices: Mapping[str, LayerChoice]) -> None:
     release_(module)
 
 
-def _parts(module: nn.Module, choices: Mapping[str, LayerChoice]) -> Iterator[tuple[nn.Module, LayerChoice]]:
+class Formed(nn.Module):
+    """A parametrization that keeps a weight in a form; gradients go straight through.
+
+    Args:
+        quantizer: finds the form's parameters anew in whatever training has made of the weight.
+    """
+
+    def __init__(self, quantizer: WeightQuantizer) -> None:
+        super().__init__()
+        self._quantizer = quantizer
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The nearest weight of the form."""
+        return self._quantizer.quantize(weight)
+
+
+def _network_wide(module: nn.Module, choices: Mapping[str, LayerChoice]) -> dict[str, WeightQuantizer]:
+    """The quantizer that all layers share which ask for one step for the whole network."""
+    asked = {
+        name: (layer.weight, quantizer_for(choice.weights))
+        for name, layer, choice in _parts(module, choices)
+        if choice.weights is not None and choice.weights.method == "network_wide"
+    }
+    weights = {name: weight for name, (weight, _) in asked.items() if isinstance(weight, torch.Tensor)}
+    return {name: form.over(weights) for name, (_, form) in asked.items() if isinstance(form, NetworkWide)}
+
+
+def _parts(
+    module: nn.Module, choices: Mapping[str, LayerChoice]
+) -> Iterator[tuple[str, nn.Module, LayerChoice]]:
+    """The layers that there are by now, each with what was asked for it or for the one it is a part of."""
     for name, choice in choices.items():
         found = module.get_submodule(name)
-        for layer in found if isinstance(found, nn.Sequential) else [found]:
-            yield layer, choice
+        if isinstance(found, nn.Sequential):
+            yield from ((f"{name}.{part}", layer, choice) for part, layer in found.named_children())
+        else:
+            yield name, found, choice

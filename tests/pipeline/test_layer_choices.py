@@ -14,7 +14,14 @@ from pipeline.errors import PlanError
 from pipeline.graph import ModelGraph
 from pipeline.layer_choice import LayerChoice, LowRank
 from pipeline.legality import choices_of, most_rank
-from pipeline.methods.layer_methods import apply_, layer_choices, with_ranks
+from pipeline.methods.layer_methods import (
+    apply_,
+    hold_,
+    layer_choices,
+    release_,
+    stored_bytes,
+    with_ranks,
+)
 from pipeline.model import load_model
 from pipeline.plan import CompressionPlan, UnitChoice
 from pipeline.plan_file import read_plan
@@ -55,7 +62,7 @@ def test_a_plan_without_layers_is_called_as_before() -> None:
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        (plan(nope={"sparsity": 0.5}), "plan names layer 'nope'; the model's layers with weights are: conv1"),
+        (plan(nope={"sparsity": 0.5}), "names layer 'nope'; the model's layers with weights are: conv1"),
         (
             plan(linear=low_rank("spatial", rank=1)),
             "low rank of kind 'spatial' is not for Linear; ask for svd",
@@ -77,7 +84,7 @@ def test_what_is_not_legal_names_the_layer_and_the_reason(
 
 def test_a_layer_of_a_removed_block_cannot_be_changed(graph: ModelGraph) -> None:
     asked = CompressionPlan(removed=("layer1.1",), layers={"layer1.1.conv1": LayerChoice(sparsity=0.5)})
-    with pytest.raises(PlanError, match="changes layer 'layer1.1.conv1' and removes the block it is in"):
+    with pytest.raises(PlanError, match="and removes the block it is in"):
         asked.checked(graph)
 
 
@@ -97,7 +104,7 @@ def test_every_layer_takes_what_is_legal_for_it(graph: ModelGraph) -> None:
     assert found["layer1.0.conv1"] == LayerChoice(sparsity=0.3)
     assert found["linear"].low_rank is not None
     assert "layer1.1.conv1" not in found
-    assert list(found)[0] == "conv1" and list(found)[-1] == "linear"
+    assert [*found][:2] == ["conv1", "layer1.0.conv1"] and [*found][-1] == "linear"
 
 
 def test_the_matrixs_rank(graph: ModelGraph) -> None:
@@ -167,3 +174,42 @@ def test_a_plan_file_comes_back(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "plan.json") == asked
     with pytest.raises(BadInputError, match="cannot read the plan"):
         read_plan(tmp_path / "missing.toml")
+
+
+def test_weights_take_their_form_and_keep_it_in_training(module: torch.nn.Module, graph: ModelGraph) -> None:
+    asked = plan(
+        linear={"weights": {"method": "codebook", "bits": 2}}, conv1={"weights": {"method": "binary"}}
+    )
+    made = compress(module, graph, asked)
+    choices = layer_choices(asked, graph)
+    apply_(made, choices)
+    linear, conv1 = made.get_submodule("linear"), made.get_submodule("conv1")
+    assert len(torch.unique(linear.weight)) == 4
+    assert all(len(torch.unique(channel)) <= 2 for channel in conv1.weight)
+    before = linear.weight.detach().clone()
+    hold_(made, choices)
+    optimizer = torch.optim.SGD(made.parameters(), lr=0.5)
+    made(torch.randn(4, 3, 32, 32)).square().sum().backward()
+    optimizer.step()
+    release_(made)
+    assert len(torch.unique(linear.weight)) <= 4
+    assert not torch.equal(linear.weight, before)
+    assert stored_bytes(made, choices) == {"linear": 64 * 10 * 2 // 8 + 16, "conv1": 16 * 27 // 8 + 64}
+
+
+def test_one_step_for_the_whole_network(module: torch.nn.Module, graph: ModelGraph) -> None:
+    asked = plan(**{"*": {"weights": {"method": "network_wide", "bits": 6}}})
+    made = compress(module, graph, asked)
+    weights = [made.get_submodule(layer.name).weight.detach() for layer in graph.layers]
+    largest = max(float(weight.abs().max()) for weight in weights)
+    apply_(made, layer_choices(asked, graph))
+    for layer in graph.layers:
+        level = made.get_submodule(layer.name).weight / (largest / 31)
+        torch.testing.assert_close(level, level.round(), atol=1e-3, rtol=0)
+
+
+def test_bits_that_a_form_has_not_are_an_error(graph: ModelGraph) -> None:
+    with pytest.raises(PlanError, match="layer 'conv1': codebook weights have 1 to 8 bits; got 9"):
+        plan(conv1={"weights": {"method": "codebook", "bits": 9}}).checked(graph)
+    with pytest.raises(PlanError, match="for every layer is legal for none of them: companding weights"):
+        plan(**{"*": {"weights": {"method": "companding", "bits": 12}}}).checked(graph)
