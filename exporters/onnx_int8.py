@@ -16,9 +16,10 @@ from device_bench.errors import MissingExtraError
 from device_bench.protocol import OperatorTime
 from exporters.onnx_graph import INTEGER_OPERATORS
 from exporters.onnx_ranges import BATCH, activation_values
-from exporters.quantization import PLAIN, Quantization, fingerprint_of, matched_ranges, precision_of
+from exporters.quantization import PLAIN, Quantization, matched_ranges, precision_of
 from exporters.ranges import find_ranges
 from pipeline.errors import ExportError
+from pipeline.trained_range import FINGERPRINT_SAMPLES, fingerprint_of
 
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # The first version of ONNX whose quantization operators know 4 and 16 bits.
@@ -92,7 +93,7 @@ def _told(
         lambda: activation_values(model, calibration), quantization.calibration, quantization.percentile
     )
     if quantization.trained:
-        shown = list(activation_values(model, calibration[:BATCH]))
+        shown = list(activation_values(model, calibration[:FINGERPRINT_SAMPLES]))
         ranges |= matched_ranges(quantization.trained, {n: fingerprint_of(v) for n, v in shown[0].items()})
     overrides: dict[str, list[dict[str, Any]]] = {
         name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.items()

@@ -22,6 +22,7 @@ from pipeline.plan import CompressionPlan
 from pipeline.result import Entry, Parity, Speedup
 from pipeline.target import Target
 from pipeline.target_bench import bench_for, insist
+from pipeline.trained_range import read_ranges
 
 CALIBRATION_SAMPLES = 256
 PARITY_SAMPLES = 512
@@ -78,7 +79,7 @@ class Prover:
             preprocessing=self.dataset.preprocessing,
             units=dict(self.units),
         )
-        quantization = quantization_for(plan, self.units, module)
+        quantization = quantization_for(plan, self.units, module, read_ranges(folder))
         exporter = exporter_for(form)
         artifact = exporter.export(module, path, precision, self.calibration, metadata, quantization)
         record.write_text(artifact.model_dump_json(), encoding="utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from torch import nn
 
 from device_bench.protocol import OperatorTime
@@ -14,25 +13,11 @@ from exporters.ranges import Range
 from pipeline.errors import ExportError
 from pipeline.layer_choice import EVERY, CalibrationMethod, LayerChoice, LayerPrecision
 from pipeline.plan import CompressionPlan
+from pipeline.trained_range import TrainedRange
 
 # A tensor and its trained range belong together where their values agree; two runtimes sum in another order,
 # so equal means within this share of the tensor's span.
 SAME_VALUES = 2e-3
-
-
-@dataclass(frozen=True)
-class TrainedRange:
-    """A range that quantization-aware training has learned, and what tells which tensor it is of.
-
-    Args:
-        low, high: the range; zero lies within.
-        fingerprint: [minimum, maximum, mean, mean of squares] of the tensor over the calibration samples,
-            before any quantization.
-    """
-
-    low: float
-    high: float
-    fingerprint: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -62,12 +47,15 @@ class Quantization:
 PLAIN = Quantization()
 
 
-def quantization_for(plan: CompressionPlan, layers: Iterable[str], module: nn.Module) -> Quantization:
+def quantization_for(
+    plan: CompressionPlan, layers: Iterable[str], module: nn.Module, trained: Sequence[TrainedRange] = ()
+) -> Quantization:
     """What the plan says of a module that it made.
 
     Args:
         layers: those with weights of the original, in its order.
         module: what the plan made of it: some layers are gone, and some have become two.
+        trained: the ranges that the module was trained for.
     """
     there = dict(module.named_modules())
     every = plan.layers.get(EVERY, LayerChoice())
@@ -120,12 +108,6 @@ def precision_of(
             "leave their precision out of the plan"
         )
     return found
-
-
-def fingerprint_of(values: np.ndarray) -> tuple[float, float, float, float]:
-    """What tells a tensor by its values, whatever its layout: [minimum, maximum, mean, mean of squares]."""
-    exact = values.astype(np.float64)
-    return float(exact.min()), float(exact.max()), float(exact.mean()), float((exact**2).mean())
 
 
 def matched_ranges(

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from exporters.litert_library import quantizer
-from exporters.onnx_ranges import BATCH
-from exporters.quantization import PLAIN, Quantization, fingerprint_of, matched_ranges, precision_of
+from exporters.quantization import PLAIN, Quantization, matched_ranges, precision_of
 from exporters.quiet import captured_output
 from exporters.ranges import find_ranges
 from exporters.tflite_graph import operators_of, schema, unpack
 from pipeline.errors import ExportError
+from pipeline.trained_range import FINGERPRINT_SAMPLES, fingerprint_of
 
 Ranges = dict[str, dict[str, np.ndarray]]
 WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
@@ -60,7 +60,9 @@ def activation_ranges(content: bytes, calibration: np.ndarray, quantization: Qua
         lambda: activation_values(content, calibration), quantization.calibration, quantization.percentile
     )
     if quantization.trained:
-        bounds |= matched_ranges(quantization.trained, _fingerprints(content, calibration[:BATCH]))
+        bounds |= matched_ranges(
+            quantization.trained, _fingerprints(content, calibration[:FINGERPRINT_SAMPLES])
+        )
     return {
         name: {"min": _as_bound(low, ranks[name]), "max": _as_bound(high, ranks[name])}
         for name, (low, high) in bounds.items()

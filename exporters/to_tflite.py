@@ -9,7 +9,6 @@ import torch
 
 from device_bench.storage import write_whole
 from exporters.base import Artifact, ArtifactMetadata, Precision, input_layout, sha256_of
-from exporters.folding import fold_batch_norms
 from exporters.litert_library import ConversionError, convert, warm_up
 from exporters.quantization import PLAIN, Quantization
 from exporters.tflite_graph import float_operators, pack, set_metadata_, tensor_infos, unpack
@@ -17,6 +16,7 @@ from exporters.tflite_int8 import quantize_int8
 from exporters.tflite_transposes import remove_transposes_
 from exporters.to_onnx import explain, trace_input
 from pipeline.errors import ExportError
+from pipeline.methods.folding import fold_batch_norms
 
 __all__ = ["TfliteExporter", "channels_last", "to_float_tflite", "warm_up", "write_tflite"]
 

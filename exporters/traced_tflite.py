@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from exporters.folding import fold_norms
 from exporters.recording import Call, record
 from exporters.tflite_dead import drop_dead_operators_
 from exporters.tflite_graph import constant, give_constant_, operator_names, pack, unpack
@@ -27,6 +26,7 @@ from exporters.to_onnx import trace_input
 from exporters.to_tflite import channels_last, to_float_tflite
 from exporters.traced_numbers import PADS
 from exporters.traced_onnx import RELATIVE_TOLERANCE, TraceError
+from pipeline.methods.folding import fold_norms
 
 # How the converter lays out a parameter: the order of torch's dimensions. A convolution's weight goes from
 # [out, in, h, w] to [out, h, w, in], a depthwise one's to [1, h, w, out]; a matrix may be transposed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -25,12 +25,14 @@ class RecoveryChoice(Record):
 
     `alpha` weighs the labels and `1 - alpha` the teacher in
     alpha * CE(y, s) + (1 - alpha) * T^2 * KL(softmax(t/T) || softmax(s/T))  (Hinton et al., 2015).
+    `quantization_epochs` of quantization-aware training follow; their ranges go into the INT8 file.
     """
 
     epochs: float = Field(default=0.0, ge=0.0)
     alpha: float = Field(default=0.3, ge=0.0, le=1.0)
     temperature: float = Field(default=4.0, gt=0.0)
     learning_rate: float = Field(default=0.05, gt=0.0)
+    quantization_epochs: float = Field(default=0.0, ge=0.0)
 
 
 class CompressionPlan(Record):
@@ -68,12 +70,8 @@ class CompressionPlan(Record):
         """
         kept = {name: choice for name, choice in sorted(self.units.items()) if choice.keep_ratio < 1.0}
         layers = {name: choice for name, choice in sorted(self.layers.items()) if choice != LayerChoice()}
-        silent = {
-            name
-            for name, given in (("layers", layers), ("calibration", self.calibration != "minmax"))
-            if not given
-        }
-        return self.model_copy(update={"units": kept, "layers": layers}).model_dump_json(exclude=silent)
+        told = self.model_copy(update={"units": kept, "layers": layers})
+        return told.model_dump_json(exclude=_silent(told))
 
     def keep_ratio(self, unit: str) -> float:
         """The share of the unit's width that stays, 1 where the plan is silent."""
@@ -95,6 +93,7 @@ class CompressionPlan(Record):
         gone = {layer for block in graph.blocks if block.name in self.removed for layer in block.layers}
         check_layers({name: choice for name, choice in self.layers.items() if name != EVERY}, graph, gone)
         check_every(self.layers.get(EVERY, LayerChoice()), graph)
+        self._check_training()
         return self
 
     def checked_names(self, graph: ModelGraph) -> Self:
@@ -119,6 +118,14 @@ class CompressionPlan(Record):
                 )
         return self
 
+    def _check_training(self) -> None:
+        formed = [name for name, choice in self.layers.items() if choice.weights is not None]
+        if formed and self.recovery.quantization_epochs > 0:
+            raise PlanError(
+                f"layer {formed[0]!r} has weights of a form of its own, and quantization-aware training is "
+                "for the INT8 form: leave out one of weights and recovery.quantization_epochs"
+            )
+
     def _check_links(self, graph: ModelGraph) -> None:
         widths = self.widths(graph)
         gone = {unit for block in graph.blocks if block.name in self.removed for unit in block.units}
@@ -133,3 +140,23 @@ class CompressionPlan(Record):
                     f"a shortcut carries {source.name!r} into {unit.name!r}, so {unit.name!r} must have "
                     f"{carried} to {carried + unit.width - source.width} channels; change one of the two"
                 )
+
+
+# What plans of earlier versions did not have.
+_NEWER = {"": ("layers", "calibration"), "recovery": ("quantization_epochs",)}
+
+
+def _silent(plan: CompressionPlan) -> dict[str, Any]:
+    """Newer fields that ask for nothing, as pydantic wants them told to be left out."""
+    found: dict[str, Any] = {}
+    for part, names in _NEWER.items():
+        record: Record = getattr(plan, part) if part else plan
+        fields = type(record).model_fields
+        asks = {
+            name
+            for name in names
+            if getattr(record, name) != fields[name].get_default(call_default_factory=True)
+        }
+        quiet = dict.fromkeys(set(names) - asks, True)
+        found |= {part: quiet} if part and quiet else {} if part else quiet
+    return found

@@ -11,11 +11,13 @@ from exporters.proof import SUFFIX
 from flows.compression.bookkeeping import Session
 from pipeline.compressor import save_compressed
 from pipeline.experience import Trial
-from pipeline.methods.layer_methods import hold_, layer_choices, release_
+from pipeline.methods.layer_methods import hold_, layer_choices, release_, sparse_layers
+from pipeline.methods.quantization_aware import train_aware_
 from pipeline.methods.recovery import Lesson, RecoveryReport, native_bf16, recover_
 from pipeline.plan import CompressionPlan, RecoveryChoice
 from pipeline.progress import reporter
 from pipeline.target import find_target
+from pipeline.trained_range import FINGERPRINT_SAMPLES, write_ranges
 
 # A rehearsal's share of a recovery's epochs.
 REHEARSAL_SHARE = 1.0 / 12.0
@@ -50,6 +52,9 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     with session.timed("recovery"):
         report = _fine_tune(session, module, plan, choice, folder / "checkpoint.safetensors")
     _note_pace(report)
+    if choice.quantization_epochs > 0:
+        with session.timed("quantization-aware training"):
+            _train_for_int8(session, module, plan, folder)
     save_compressed(module, session.recipe(plan, folder), folder)
     target = find_target(target_name).model_copy(update={"threads": job.threads})
     with session.timed("export"):
@@ -70,7 +75,26 @@ def _fine_tune(
 ) -> RecoveryReport:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     watch = reporter()
-    lesson = Lesson(
+    lesson = _lesson(session, choice, checkpoint)
+    hold_(module, layer_choices(plan, session.workbench.graph))
+    try:
+        return recover_(module, lesson, watch.advance)
+    finally:
+        release_(module)
+
+
+def _train_for_int8(session: Session, module: torch.nn.Module, plan: CompressionPlan, folder: Path) -> None:
+    watch, choice = reporter(), plan.recovery
+    watch.note(f"quantization-aware training: {choice.quantization_epochs:g} epochs")
+    checkpoint = folder / "aware.safetensors"
+    samples = torch.from_numpy(session.prover.calibration[:FINGERPRINT_SAMPLES])
+    thinned = sparse_layers(module, layer_choices(plan, session.workbench.graph))
+    ranges = train_aware_(module, _lesson(session, choice, checkpoint), samples, thinned, watch.advance)
+    write_ranges(ranges, folder)
+
+
+def _lesson(session: Session, choice: RecoveryChoice, checkpoint: Path) -> Lesson:
+    return Lesson(
         session.workbench.dataset,
         session.views(),
         session.teacher(native_bf16()),
@@ -78,11 +102,6 @@ def _fine_tune(
         session.job.seed,
         checkpoint,
     )
-    hold_(module, layer_choices(plan, session.workbench.graph))
-    try:
-        return recover_(module, lesson, watch.advance)
-    finally:
-        release_(module)
 
 
 def _note_pace(report: RecoveryReport) -> None:

@@ -71,6 +71,11 @@ def hold_(module: nn.Module, choices: Mapping[str, LayerChoice]) -> None:
             parametrize.register_parametrization(layer, "weight", form)
 
 
+def sparse_layers(module: nn.Module, choices: Mapping[str, LayerChoice]) -> set[str]:
+    """The layers of the module whose zeros stay zeros."""
+    return {name for name, _, choice in _parts(module, choices) if choice.sparsity > 0.0}
+
+
 def stored_bytes(module: nn.Module, choices: Mapping[str, LayerChoice]) -> dict[str, int]:
     """What the weights of each layer that has a form of its own take to store, in that form."""
     return {

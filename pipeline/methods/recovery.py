@@ -43,7 +43,8 @@ SMALLEST_BATCH, LARGEST_BATCH = 8, 128
 class Lesson:
     """What a recovery learns from: data as views, a teacher or none, and how long.
 
-    `checkpoint` is a file that a killed recovery goes on from; it is removed when the recovery ends.
+    `checkpoint` is a file that a killed recovery goes on from; it is removed when the recovery ends. `exact`
+    steps run in float32 and eagerly: what is learned depends on how numbers are rounded.
     """
 
     dataset: Dataset
@@ -52,6 +53,7 @@ class Lesson:
     choice: RecoveryChoice
     seed: int = 0
     checkpoint: Path | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class _Run:
 
     def __init__(self, module: nn.Module, lesson: Lesson) -> None:
         self.module, self.lesson = module, lesson
-        self.bf16 = native_bf16()
+        self.bf16 = native_bf16() and not lesson.exact
         self.compiled = False
         self.batch = min(len(lesson.views), max(SMALLEST_BATCH, min(LARGEST_BATCH, len(lesson.views) // 10)))
         self.per_epoch = len(lesson.views) // self.batch
@@ -183,6 +185,8 @@ class _Run:
     def compile_if_it_pays(self, done: int) -> None:
         """Compile the forward and backward pass if the time left, at the pace so far, pays it back."""
         left = (self.steps - done) * median(self._paces[:PROBE_STEPS])
+        if self.lesson.exact:
+            return
         if left * COMPILE_SAVES > COMPILE_SECONDS and shutil.which("g++") is not None:
             self._forward = torch.compile(self.module)
             self.compiled = True

@@ -11,13 +11,14 @@ from onnx import TensorProto
 
 from device_bench.protocol import OperatorTime
 from exporters import onnx_int8, tflite_int8
-from exporters.quantization import Quantization, TrainedRange, fingerprint_of, matched_ranges, precision_of
+from exporters.quantization import Quantization, matched_ranges, precision_of
 from exporters.tflite_graph import float_operators, operators_of, schema, unpack
 from exporters.to_onnx import to_float_onnx
 from exporters.to_tflite import channels_last, to_float_tflite
 from pipeline.errors import ExportError
 from pipeline.layer_choice import CalibrationMethod
 from pipeline.tracing import trace
+from pipeline.trained_range import TrainedRange, fingerprint_of
 
 NET = nets.residual_net()
 LAYERS = [layer.name for layer in trace(NET, nets.SHAPE).layers]
@@ -125,9 +126,9 @@ def test_a_trained_range_finds_its_tensor_by_values() -> None:
     prints = {name: fingerprint_of(found) for name, found in values.items()}
     # Another layout, and summed in another order.
     seen = fingerprint_of(values["b"].transpose(0, 2, 3, 1) + np.float32(1e-6))
-    assert matched_ranges([TrainedRange(-2.0, 2.5, seen)], prints) == {"b": (-2.0, 2.5)}
+    assert matched_ranges([TrainedRange(low=-2.0, high=2.5, fingerprint=seen)], prints) == {"b": (-2.0, 2.5)}
     with pytest.raises(ExportError, match="belongs to no tensor"):
-        matched_ranges([TrainedRange(-2.0, 2.5, (0.0, 1.0, 0.5, 0.4))], prints)
+        matched_ranges([TrainedRange(low=-2.0, high=2.5, fingerprint=(0.0, 1.0, 0.5, 0.4))], prints)
 
 
 def _input_scale(model: onnx.ModelProto) -> float:

@@ -26,11 +26,11 @@ from device_bench.runtimes.tflite_cut import TfliteFile
 from exporters import exporter_for
 from exporters.base import ArtifactMetadata
 from exporters.candidates import ShapeBench
-from exporters.folding import fold_batch_norms
 from exporters.metadata import read_metadata
 from exporters.profile import OTHER, layers_of, unit_shares, units_of_layers
 from exporters.tflite_graph import constant, unpack
 from exporters.to_tflite import to_float_tflite
+from pipeline.methods.folding import fold_batch_norms
 from pipeline.plan import CompressionPlan
 from pipeline.target import LOCAL_TARGETS
 from pipeline.tracing import trace

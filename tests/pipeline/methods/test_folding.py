@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporters.folding import fold_batch_norms, fold_norms
+from pipeline.methods.folding import fold_batch_norms, fold_norms
 
 
 def norms(net: nn.Module) -> int:

@@ -27,7 +27,7 @@ def fold_batch_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
     """
     folded = copy.deepcopy(module).eval()
     names = {layer: name for name, layer in folded.named_modules()}
-    for conv, norm in _pairs(folded, example):
+    for conv, norm in norm_pairs(folded, example):
         if isinstance(conv, nn.Linear):
             fused: nn.Module = fuse_linear_bn_eval(conv, norm)
         elif isinstance(conv, nn.Conv2d | nn.Conv1d):
@@ -106,7 +106,7 @@ def _watched(
             handle.remove()
 
 
-def _pairs(module: nn.Module, example: torch.Tensor) -> list[tuple[nn.Module, nn.Module]]:
+def norm_pairs(module: nn.Module, example: torch.Tensor) -> list[tuple[nn.Module, nn.Module]]:
     """Convolution or linear layer, and the batch norm that reads its output; both run once."""
     produced: dict[int, nn.Module] = {}
     pairs: list[tuple[nn.Module, nn.Module]] = []
