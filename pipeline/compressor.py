@@ -67,7 +67,9 @@ def load_compressed(folder: Path) -> nn.Module:
         # Kept in the run's folder and named by its way from this one, wherever both were moved to.
         source = str(folder / source)
     original = load_model(recipe.model.model_copy(update={"source": source, "weights": None}))
-    module = compress(original, trace(original, recipe.model.input_shape), recipe.plan)
+    # Which channels stayed is in the weights that are loaded; here, only their number counts.
+    plan = recipe.plan.model_copy(update={"importance": "magnitude"})
+    module = compress(original, trace(original, recipe.model.input_shape), plan)
     load_weights_(module, folder / WEIGHTS_FILE)
     return module.eval()
 

@@ -6,7 +6,7 @@ unit and only slices after that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ from torch import nn
 from pipeline.dependency import Dependencies, pruned_copy
 from pipeline.graph import ModelGraph, Unit
 from pipeline.methods.depth import remove_blocks_
-from pipeline.methods.structured_pruning import channels_kept, magnitude, root_layer
+from pipeline.methods.importance import BatchLoss, Ranker
+from pipeline.methods.structured_pruning import channels_kept, root_layer
 from pipeline.plan import CompressionPlan
 
 Prune = Callable[[nn.Module, list[int]], object]
@@ -39,9 +40,10 @@ class Cutter:
     Args:
         module: the original, in evaluation mode; it is copied and never changed.
         graph: its graph.
+        batches: losses over some batches of training samples, for plans that rank channels by them.
     """
 
-    def __init__(self, module: nn.Module, graph: ModelGraph) -> None:
+    def __init__(self, module: nn.Module, graph: ModelGraph, batches: Sequence[BatchLoss] = ()) -> None:
         self._module = pruned_copy(module).eval()
         self._graph = graph
         self._dependencies = Dependencies(self._module, graph.input_shape)
@@ -50,7 +52,8 @@ class Cutter:
         self._parameter_names = {id(parameter): name for name, parameter in self._parameters.items()}
         self._groups: dict[str, Any] = {}
         self._members: dict[str, tuple[_Member, ...]] = {}
-        self._importance: dict[tuple[str, frozenset[int]], torch.Tensor] = {}
+        self._importance: dict[tuple[str, str, int, frozenset[int]], torch.Tensor] = {}
+        self._ranker = Ranker(self._module, batches)
         for unit in graph.units:
             if unit.prunable:
                 layer = root_layer(self._dependencies, unit)
@@ -69,7 +72,7 @@ class Cutter:
         gone_units = {u for block in self._graph.blocks if block.name in plan.removed for u in block.units}
         widths = {name: w for name, w in plan.widths(self._graph).items() if name not in gone_units}
         removed = frozenset(plan.removed)
-        kept = channels_kept(self._graph, widths, lambda unit: self._rank(unit, removed))
+        kept = channels_kept(self._graph, widths, lambda unit: self._rank(unit, removed, plan))
         layers = dict(copy.named_modules())
         for (name, prune), indices in self._losses(kept).items():
             if name in layers:
@@ -97,15 +100,15 @@ class Cutter:
                 )
         return losses
 
-    def _rank(self, unit: Unit, removed: frozenset[str]) -> torch.Tensor:
-        """Magnitude of the unit's channels over the layers that no removed block takes along."""
+    def _rank(self, unit: Unit, removed: frozenset[str], plan: CompressionPlan) -> torch.Tensor:
+        """Importance of the unit's channels over the layers that no removed block takes along."""
         whole = self._groups[unit.name]
         left = [item for item in whole if not self._is_gone(item, removed)]
-        key = (unit.name, frozenset(id(item) for item in left))
+        key = (unit.name, plan.importance, plan.seed, frozenset(id(item) for item in left))
         if key not in self._importance:
             group = tp.dependency.Group()
             group._group, group._DG = left, whole._DG
-            self._importance[key] = magnitude(group)
+            self._importance[key] = self._ranker.score(plan.importance, group, unit.name, plan.seed)
         return self._importance[key]
 
     def _is_gone(self, item: Any, removed: frozenset[str]) -> bool:

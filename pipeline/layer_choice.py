@@ -20,6 +20,7 @@ WeightMethod = Literal[
     "binary",
     "ternary",
 ]
+Importance = Literal["magnitude", "magnitude_l1", "taylor", "batch_norm", "contribution", "random"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy", "mse"]
 # Every layer that a choice is legal for and that no other choice names.
 EVERY = "*"

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from device_bench.protocol import Record
 from pipeline.errors import PlanError
 from pipeline.graph import ModelGraph
-from pipeline.layer_choice import EVERY, CalibrationMethod, LayerChoice
+from pipeline.layer_choice import EVERY, CalibrationMethod, Importance, LayerChoice
 from pipeline.legality import check_every, check_layers
 
 
@@ -48,7 +48,7 @@ class CompressionPlan(Record):
     layers: dict[str, LayerChoice] = Field(default_factory=dict)
     precision: Literal["float32", "int8"] = "int8"
     calibration: CalibrationMethod = "minmax"
-    importance: Literal["magnitude"] = "magnitude"
+    importance: Importance = "magnitude"
     recovery: RecoveryChoice = RecoveryChoice()
     seed: int = 0
 

@@ -9,6 +9,23 @@ from pipeline.data.base import Metric
 from pipeline.plan import RecoveryChoice
 
 
+def task_loss(outputs: torch.Tensor, truth: torch.Tensor, metric: Metric) -> torch.Tensor:
+    """Cross-entropy where the outputs are classes, mean squared error where they are values; a scalar.
+
+    Args:
+        outputs: [n, k].
+        truth: int64 [n] classes, or float [n] values.
+    """
+    outputs = outputs.float()
+    if _are_classes(outputs, metric):
+        return functional.cross_entropy(outputs, truth.long())
+    return functional.mse_loss(outputs.reshape(truth.shape), truth.float())
+
+
+def _are_classes(outputs: torch.Tensor, metric: Metric) -> bool:
+    return metric in (Metric.ACCURACY, Metric.AUC) and outputs.shape[1] > 1
+
+
 def recovery_loss(
     student: torch.Tensor,
     teacher: torch.Tensor | None,
@@ -27,15 +44,11 @@ def recovery_loss(
         truth: int64 [n] classes, or float [n] values.
     """
     student = student.float()
-    classes = metric in (Metric.ACCURACY, Metric.AUC) and student.shape[1] > 1
-    if not classes:
-        own = functional.mse_loss(student.reshape(truth.shape), truth.float())
-        if teacher is None:
-            return own
-        return choice.alpha * own + (1 - choice.alpha) * functional.mse_loss(student, teacher.float())
-    own = functional.cross_entropy(student, truth)
+    own = task_loss(student, truth, metric)
     if teacher is None:
         return own
+    if not _are_classes(student, metric):
+        return choice.alpha * own + (1 - choice.alpha) * functional.mse_loss(student, teacher.float())
     heat = choice.temperature
     taught = functional.kl_div(
         functional.log_softmax(student / heat, dim=1),
