@@ -21,6 +21,8 @@ WeightMethod = Literal[
     "ternary",
 ]
 Importance = Literal["magnitude", "magnitude_l1", "taylor", "batch_norm", "contribution", "random"]
+RecoveryMethod = Literal["full", "last_layers", "layer_wise"]
+Matching = Literal["logits", "features", "attention", "gradients"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy", "mse"]
 # Every layer that a choice is legal for and that no other choice names.
 EVERY = "*"

@@ -10,7 +10,14 @@ from pydantic import Field, field_validator
 from device_bench.protocol import Record
 from pipeline.errors import PlanError
 from pipeline.graph import ModelGraph
-from pipeline.layer_choice import EVERY, CalibrationMethod, Importance, LayerChoice
+from pipeline.layer_choice import (
+    EVERY,
+    CalibrationMethod,
+    Importance,
+    LayerChoice,
+    Matching,
+    RecoveryMethod,
+)
 from pipeline.legality import check_every, check_layers
 
 
@@ -23,9 +30,12 @@ class UnitChoice(Record):
 class RecoveryChoice(Record):
     """Fine-tuning after compression.
 
-    `alpha` weighs the labels and `1 - alpha` the teacher in
-    alpha * CE(y, s) + (1 - alpha) * T^2 * KL(softmax(t/T) || softmax(s/T))  (Hinton et al., 2015).
-    `quantization_epochs` of quantization-aware training follow; their ranges go into the INT8 file.
+    `alpha` weighs the labels and `1 - alpha` the teacher in alpha * CE(y, s) + (1 - alpha) * T^2 *
+    KL(softmax(t/T) || softmax(s/T))  (Hinton et al., 2015). `matching` adds `matching_weight` times the
+    distance of what teacher and student compute on the way. `method` says which layers are trained when.
+    With `patience`, recovery ends after so many epochs that brought nothing on the search split, and the
+    best weights stay. `quantization_epochs` of quantization-aware training follow; their ranges go into the
+    INT8 file.
     """
 
     epochs: float = Field(default=0.0, ge=0.0)
@@ -33,6 +43,10 @@ class RecoveryChoice(Record):
     temperature: float = Field(default=4.0, gt=0.0)
     learning_rate: float = Field(default=0.05, gt=0.0)
     quantization_epochs: float = Field(default=0.0, ge=0.0)
+    method: RecoveryMethod = "full"
+    matching: Matching = "logits"
+    matching_weight: float = Field(default=1.0, ge=0.0)
+    patience: int = Field(default=0, ge=0)
 
 
 class CompressionPlan(Record):
@@ -143,7 +157,10 @@ class CompressionPlan(Record):
 
 
 # What plans of earlier versions did not have.
-_NEWER = {"": ("layers", "calibration"), "recovery": ("quantization_epochs",)}
+_NEWER = {
+    "": ("layers", "calibration"),
+    "recovery": ("quantization_epochs", "method", "matching", "matching_weight", "patience"),
+}
 
 
 def _silent(plan: CompressionPlan) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import nn
+
 from device_bench.storage import write_whole
 from exporters.candidates import ShapeBench
 from exporters.proof import Prover
@@ -167,6 +169,12 @@ class Session:
         if not self.search_was_seen:
             return dataset.search
         return dataset.train.spread(len(dataset.search))
+
+    def score(self, module: nn.Module) -> float:
+        """The metric of a module on the verdict split, the higher the better."""
+        metric = self.workbench.dataset.metric
+        found = self.workbench.judge(module, self.verdict_split())
+        return found if metric.higher_is_better else -found
 
     def yardstick(self, context: PolicyContext) -> Yardstick:
         """What recovered candidates are held against."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,7 +14,9 @@ from exporters.proof import SUFFIX
 from flows.compression.bookkeeping import Session
 from pipeline.compressor import save_compressed
 from pipeline.experience import Trial
+from pipeline.methods.distillation import task_loss
 from pipeline.methods.layer_methods import hold_, layer_choices, release_, sparse_layers
+from pipeline.methods.matching import Matcher, common_places
 from pipeline.methods.quantization_aware import train_aware_
 from pipeline.methods.recovery import Lesson, RecoveryReport, native_bf16, recover_
 from pipeline.plan import CompressionPlan, RecoveryChoice
@@ -78,7 +83,8 @@ def _fine_tune(
     lesson = _lesson(session, choice, checkpoint)
     hold_(module, layer_choices(plan, session.workbench.graph))
     try:
-        return recover_(module, lesson, watch.advance)
+        with _matched(session, module, lesson) as matched:
+            return recover_(module, matched, watch.advance)
     finally:
         release_(module)
 
@@ -101,7 +107,30 @@ def _lesson(session: Session, choice: RecoveryChoice, checkpoint: Path) -> Lesso
         choice,
         session.job.seed,
         checkpoint,
+        judge=lambda module: session.score(module) if choice.patience else 0.0,
     )
+
+
+@contextmanager
+def _matched(session: Session, module: torch.nn.Module, lesson: Lesson) -> Iterator[Lesson]:
+    """The lesson with a matcher, where its choice asks for one."""
+    choice, bench = lesson.choice, session.workbench
+    if choice.matching == "logits":
+        yield lesson
+        return
+    metric = bench.dataset.metric
+    matcher = Matcher(
+        module,
+        bench.module,
+        choice.matching,
+        common_places(bench.graph, module),
+        torch.from_numpy(session.prover.calibration[:2]),
+        lambda outputs, truth: task_loss(outputs, truth, metric),
+    )
+    try:
+        yield replace(lesson, matcher=matcher)
+    finally:
+        matcher.close()
 
 
 def _note_pace(report: RecoveryReport) -> None:

@@ -20,8 +20,11 @@ import torch
 from torch import nn
 
 from pipeline.data.base import Dataset, Metric
+from pipeline.methods.best_weights import BestWeights
 from pipeline.methods.checkpoint import Checkpoint
 from pipeline.methods.distillation import recovery_loss
+from pipeline.methods.matching import Matcher
+from pipeline.methods.phases import trained_at
 from pipeline.methods.teacher import RememberingTeacher
 from pipeline.methods.views import Views
 from pipeline.plan import RecoveryChoice
@@ -43,8 +46,9 @@ SMALLEST_BATCH, LARGEST_BATCH = 8, 128
 class Lesson:
     """What a recovery learns from: data as views, a teacher or none, and how long.
 
-    `checkpoint` is a file that a killed recovery goes on from; it is removed when the recovery ends. `exact`
-    steps run in float32 and eagerly: what is learned depends on how numbers are rounded.
+    `checkpoint` is a file that a killed recovery goes on from; it is removed when the recovery ends.
+    `exact` steps run in float32 and eagerly: what is learned depends on how numbers are rounded. `matcher`
+    watches the module that is trained; `judge` tells its score on the search split, the higher the better.
     """
 
     dataset: Dataset
@@ -54,6 +58,8 @@ class Lesson:
     seed: int = 0
     checkpoint: Path | None = None
     exact: bool = False
+    matcher: Matcher | None = None
+    judge: Callable[[nn.Module], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,9 @@ def _train(run: _Run, first: int, progress: Progress) -> float:
             )
         if done % run.per_epoch == 0:
             run.end_epoch(done)
+            if run.is_over():
+                break
+    run.keep_best()
     return loss
 
 
@@ -130,8 +139,14 @@ class _Run:
         self._truth = torch.from_numpy(np.require(lesson.dataset.train.y, requirements=["C", "W"]))
         if lesson.dataset.metric in (Metric.ACCURACY, Metric.AUC):
             self._truth = self._truth.long()
-        decayed = [tensor for tensor in module.parameters() if tensor.ndim > 1]
-        plain = [tensor for tensor in module.parameters() if tensor.ndim <= 1]
+        matcher = lesson.matcher
+        # With the projections of a matcher, which are learned along.
+        self._kept = module if matcher is None else nn.ModuleDict({"student": module, "matcher": matcher})
+        self._names = [name for name, _ in module.named_parameters()]
+        self._trained: frozenset[str] = frozenset(self._names)
+        self._best = BestWeights(lesson.checkpoint, lesson.choice.patience)
+        decayed = [tensor for tensor in self._kept.parameters() if tensor.ndim > 1]
+        plain = [tensor for tensor in self._kept.parameters() if tensor.ndim <= 1]
         self._optimizer = torch.optim.SGD(
             [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}],
             lr=lesson.choice.learning_rate,
@@ -164,14 +179,41 @@ class _Run:
         taught = None if teacher is None else teacher.answers(view, indices, inputs)
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(number)
+        self._open_layers(number)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             outputs = self._forward(inputs)
         choice, metric = self.lesson.choice, self.lesson.dataset.metric
         loss = recovery_loss(outputs, taught, self._truth[indices], choice, metric)
+        if self.lesson.matcher is not None:
+            loss = loss + choice.matching_weight * self.lesson.matcher.loss(inputs, self._truth[indices])
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
         return float(loss.detach())
+
+    def _open_layers(self, number: int) -> None:
+        """Let those parameters have gradients that this step trains."""
+        trained = trained_at(self.lesson.choice.method, self._names, number, self.steps)
+        if trained != self._trained:
+            self._trained = trained
+            for name, tensor in self.module.named_parameters():
+                tensor.requires_grad_(name in trained)
+
+    def is_over(self) -> bool:
+        """True once epochs have brought nothing for as long as the choice's patience."""
+        judge = self.lesson.judge
+        if judge is None or not self.lesson.choice.patience:
+            return False
+        self.module.eval()
+        score = judge(self.module)
+        self.module.train()
+        return self._best.after_epoch(self.module, score)
+
+    def keep_best(self) -> None:
+        """Put the best weights back, if any were kept, and let every parameter have gradients again."""
+        self._best.restore_(self.module)
+        for tensor in self.module.parameters():
+            tensor.requires_grad_(True)
 
     def settle_threads(self) -> None:
         """Use all threads, unless one alone ran its steps much faster."""
@@ -185,7 +227,8 @@ class _Run:
     def compile_if_it_pays(self, done: int) -> None:
         """Compile the forward and backward pass if the time left, at the pace so far, pays it back."""
         left = (self.steps - done) * median(self._paces[:PROBE_STEPS])
-        if self.lesson.exact:
+        if self.lesson.exact or self.lesson.matcher is not None or self.lesson.choice.method != "full":
+            # Hooks, and gradients that come and go, would be compiled again and again.
             return
         if left * COMPILE_SAVES > COMPILE_SECONDS and shutil.which("g++") is not None:
             self._forward = torch.compile(self.module)
@@ -202,12 +245,13 @@ class _Run:
         """Keep what a killed process would lose: the teacher's answers and the state of training."""
         if self.lesson.teacher is not None:
             self.lesson.teacher.keep((done // self.per_epoch - 1) % self.lesson.views.count)
-        self._checkpoint.write(self.module, self._optimizer, done)
+        self._checkpoint.write(self._kept, self._optimizer, done)
 
     def resume(self) -> int:
         """Steps done before, with the state they left; 0 without a checkpoint."""
-        return self._checkpoint.restore_(self.module, self._optimizer)
+        return self._checkpoint.restore_(self._kept, self._optimizer)
 
     def clear(self) -> None:
         """Remove the checkpoint: what it was for is done."""
         self._checkpoint.clear()
+        self._best.clear()
