@@ -161,14 +161,14 @@ def request_for(artifact: Artifact, target: Target) -> BenchRequest:
     )
 
 
-def speedup(slow: Artifact, fast: Artifact, target: Target) -> Speedup:
+def speedup(slow: Artifact, fast: Artifact, target: Target, rounds: Rounds | None = None) -> Speedup:
     """How many times faster `fast` is than `slow` on `target`, by interleaved rounds.
 
     Raises:
         RunError: one of them does not run there.
     """
     first, second = request_for(slow, target), request_for(fast, target)
-    outcome = insist(lambda: bench_for(target).compare(first, second, PROOF_ROUNDS))
+    outcome = insist(lambda: bench_for(target).compare(first, second, rounds or PROOF_ROUNDS))
     if isinstance(outcome, Failure):
         raise RunError(f"comparison on {target.name} failed: {outcome.kind}: {outcome.message}")
     return Speedup(ratio=outcome.speedup, low=outcome.low, high=outcome.high, rounds=outcome.rounds)

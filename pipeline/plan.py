@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator
@@ -48,6 +49,10 @@ class RecoveryChoice(Record):
     matching_weight: float = Field(default=1.0, ge=0.0)
     patience: int = Field(default=0, ge=0)
 
+    def canonical_json(self) -> str:
+        """JSON without what choices of an earlier version did not have, where it asks for nothing."""
+        return self.model_dump_json(exclude=_silent(self, _NEWER_OF_RECOVERY))
+
 
 class CompressionPlan(Record):
     """Everything that turns the original model into the compressed one, and nothing else.
@@ -85,7 +90,8 @@ class CompressionPlan(Record):
         kept = {name: choice for name, choice in sorted(self.units.items()) if choice.keep_ratio < 1.0}
         layers = {name: choice for name, choice in sorted(self.layers.items()) if choice != LayerChoice()}
         told = self.model_copy(update={"units": kept, "layers": layers})
-        return told.model_dump_json(exclude=_silent(told))
+        silent = _silent(told, _NEWER_OF_PLAN) | {"recovery": _silent(told.recovery, _NEWER_OF_RECOVERY)}
+        return told.model_dump_json(exclude=silent)
 
     def keep_ratio(self, unit: str) -> float:
         """The share of the unit's width that stays, 1 where the plan is silent."""
@@ -156,24 +162,13 @@ class CompressionPlan(Record):
                 )
 
 
-# What plans of earlier versions did not have.
-_NEWER = {
-    "": ("layers", "calibration"),
-    "recovery": ("quantization_epochs", "method", "matching", "matching_weight", "patience"),
-}
+# What plans of earlier versions did not have; where it asks for nothing, it is not told.
+_NEWER_OF_PLAN = ("layers", "calibration")
+_NEWER_OF_RECOVERY = ("quantization_epochs", "method", "matching", "matching_weight", "patience")
 
 
-def _silent(plan: CompressionPlan) -> dict[str, Any]:
-    """Newer fields that ask for nothing, as pydantic wants them told to be left out."""
-    found: dict[str, Any] = {}
-    for part, names in _NEWER.items():
-        record: Record = getattr(plan, part) if part else plan
-        fields = type(record).model_fields
-        asks = {
-            name
-            for name in names
-            if getattr(record, name) != fields[name].get_default(call_default_factory=True)
-        }
-        quiet = dict.fromkeys(set(names) - asks, True)
-        found |= {part: quiet} if part and quiet else {} if part else quiet
-    return found
+def _silent(record: Record, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the fields that are at their defaults, as pydantic wants them told to be left out."""
+    fields = type(record).model_fields
+    defaults = {name: fields[name].get_default(call_default_factory=True) for name in names}
+    return {name: True for name, default in defaults.items() if getattr(record, name) == default}

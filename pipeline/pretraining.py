@@ -37,7 +37,7 @@ def trained_weights(
     Raises:
         RunError: the cache folder cannot be written.
     """
-    name = f"{spec.model_dump_json()}|{dataset.name}|{dataset.fingerprint}|{RECIPE.model_dump_json()}|{seed}"
+    name = f"{spec.model_dump_json()}|{dataset.name}|{dataset.fingerprint}|{RECIPE.canonical_json()}|{seed}"
     if samples_seen is not None:
         name += f"|{samples_seen}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
