@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from device_bench.protocol import OperatorTime
 from exporters.profile import layers_of
@@ -14,6 +13,9 @@ from pipeline.errors import ExportError
 from pipeline.layer_choice import EVERY, CalibrationMethod, LayerChoice, LayerPrecision
 from pipeline.plan import CompressionPlan
 from pipeline.trained_range import TrainedRange
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # A tensor and its trained range belong together where their values agree; two runtimes sum in another order,
 # so equal means within this share of the tensor's span.
@@ -73,6 +75,8 @@ def quantization_for(
 
 def _parts(layer: str, modules: Mapping[str, nn.Module]) -> list[str]:
     """What stands for a layer: itself, nothing, or the two that it was factorised into."""
+    from torch import nn
+
     found = modules.get(layer)
     if isinstance(found, nn.Sequential):
         return [f"{layer}.{name}" for name, _ in found.named_children()]

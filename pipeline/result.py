@@ -6,6 +6,7 @@ from pydantic import Field
 
 from device_bench.protocol import Conditions, Record
 from pipeline.plan import CompressionPlan
+from pipeline.robustness_row import RobustnessRow
 from pipeline.task import Budget
 
 
@@ -48,7 +49,10 @@ class Speedup(Record):
 
 
 class TargetResult(Record):
-    """Float, plain INT8 and chosen artifact of one target; absent where the target has no such form."""
+    """Float, plain INT8 and chosen artifact of one target; absent where the target has no such form.
+
+    `robustness`: of the float model and of the chosen artifact, where it was asked for.
+    """
 
     float: Entry
     plain_int8: Entry | None = None
@@ -59,6 +63,7 @@ class TargetResult(Record):
     plan_id: str
     budget_met: bool
     misses: tuple[str, ...] = ()
+    robustness: tuple[RobustnessRow, ...] = ()
 
 
 class TrialPoint(Record):

@@ -51,6 +51,10 @@ def compress(
         int | None,
         typer.Option(help="Plans to recover for a twelfth of that, to see which to choose. Default: 6."),
     ] = None,
+    robustness: Annotated[
+        bool | None,
+        typer.Option("--robustness", help="Also judge under FGSM, PGD and common corruptions."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtimes. Default: 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes everything random. Default: 0.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for runs. Default: runs.")] = None,

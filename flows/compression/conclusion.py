@@ -15,11 +15,13 @@ from exporters.base import Artifact
 from exporters.proof import SUFFIX, speedup
 from flows.compression.bookkeeping import Session
 from flows.compression.report_files import samples_file, write_run_report
+from flows.compression.tampering import tampered_rows
 from pipeline.compressor import RECIPE_FILE, WEIGHTS_FILE, Recipe, load_compressed, save_compressed
 from pipeline.data.base import Metric, Split
 from pipeline.plan import CompressionPlan
 from pipeline.progress import reporter
 from pipeline.result import Entry, RunResult, Speedup, TargetResult, TrialPoint, UnitRow
+from pipeline.robustness_row import RobustnessRow
 from pipeline.selection import Yardstick, best_recovered
 from pipeline.target import Target
 from pipeline.task import Budget
@@ -100,6 +102,9 @@ def prove_target(session: Session, yardstick: Yardstick, target: Target, test: S
     reporter().advance(5, "interleaved comparison with float")
     versus_float = speedup(exhibits["float"][0], exhibits["chosen"][0], target)
     _write_record(place / "plan.json", chosen.plan)
+    tampered: tuple[RobustnessRow, ...] = ()
+    if session.job.robustness:
+        tampered = tampered_rows(session, exhibits["chosen"][0], chosen.module, target, test)
     misses = missed(session.job.budget, session.workbench.dataset.metric, entries, versus_plain, versus_float)
     return TargetResult(
         float=entries["float"],
@@ -111,6 +116,7 @@ def prove_target(session: Session, yardstick: Yardstick, target: Target, test: S
         plan_id=chosen.plan.plan_id,
         budget_met=not misses,
         misses=tuple(misses),
+        robustness=tampered,
     )
 
 

@@ -47,6 +47,7 @@ class CompressJob(Record):
     rehearsals: int = Field(
         default=6, ge=0, le=100, description="Plans to recover for a twelfth of that, to see which to choose."
     )
+    robustness: bool = Field(default=False, description="Also judge under FGSM, PGD and common corruptions.")
     threads: int = Field(default=1, ge=1, description="Threads of the runtimes.")
     seed: int = Field(default=0, description="Fixes everything random.")
     out: str = Field(default="runs", description="Folder for runs.")

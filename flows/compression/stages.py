@@ -15,6 +15,7 @@ from exporters.proof import Prover
 from flows.compression.bookkeeping import Session
 from flows.compression.job import CompressJob
 from flows.compression.sources import at_hand, keep_source
+from flows.compression.tampering import check_robustness
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset
 from pipeline.database import default_store
@@ -49,6 +50,8 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
     """Load everything a run needs and open its books."""
     root = Path(job.data_root) if job.data_root else None
     dataset = load_dataset(job.data, root, job.seed)
+    if job.robustness:
+        check_robustness(dataset)
     spec = ModelSpec(
         source=job.model, weights=job.weights, input_shape=dataset.input_shape, outputs=dataset.outputs
     )

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.policy.explanation import RunExplanation
-from pipeline.report import explanation, pareto, samples, search_curve, tables, verdict, wording
+from pipeline.report import (
+    explanation,
+    pareto,
+    samples,
+    search_curve,
+    tables,
+    tampering,
+    verdict,
+    wording,
+)
 from pipeline.report.page import FRAME, SAMPLE_FRAME, SEARCH_FRAME, own_text, template, write_page
 from pipeline.result import RunResult
 
@@ -57,6 +66,7 @@ def render_report(
         conditions=tables.conditions_rows(result),
         devices=tables.device_lines(result),
         units=tables.unit_lines(result),
+        tampered=tampering.tampered_lines(result),
         explained=[] if why is None else explanation.explained_targets(why, result),
         trials=tables.trial_rows(result),
         stages=tables.stage_rows(result),

@@ -131,6 +131,7 @@ def test_a_cluster_finds_what_one_process_finds_though_a_worker_dies(
     assert "made on the cluster" in out
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_cluster_it_began_on(
     cluster: DaskCluster,
     tmp_path: Path,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from pipeline.result import RunResult
 
@@ -15,6 +15,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "your-own.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_every_block_does_what_the_guide_says(
     tmp_path: Path, edgeloop: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

@@ -41,6 +41,8 @@ FAMILIES = (
     ("dscnn", "tpe"),
     ("vit", "reinforce"),
 )
+# A plain net, one with residual blocks and one of attention; the others take their minutes elsewhere.
+BY_DEFAULT = ("cnn", "resnet20", "vit")
 ONNXRUNTIME, LITERT = "local-onnxruntime", "local-litert"
 
 
@@ -100,7 +102,10 @@ def check_figures(run: Path, result: RunResult) -> None:
     assert (run / chosen.artifact).read_bytes() == (run / "model.int8.onnx").read_bytes()
 
 
-@pytest.mark.parametrize(("name", "policy"), FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [pytest.param(*each, marks=() if each[0] in BY_DEFAULT else pytest.mark.slow) for each in FAMILIES],
+)
 def test_whole_loop(
     name: str,
     policy: str,

@@ -44,7 +44,7 @@ def wait_for_lines(process: subprocess.Popen[str], runs: Path, lines: int) -> Pa
     raise AssertionError(f"no {lines} trials after {PATIENCE_SECONDS} s")
 
 
-@pytest.mark.parametrize("lines", [1, 3])
+@pytest.mark.parametrize("lines", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_kill_and_resume(
     lines: int,
     tmp_path: Path,

@@ -137,6 +137,7 @@ def test_a_round_visits_each_board_once_however_often_it_is_begun(fleet: Fleet) 
         assert {name: history.visits(fleet.watched(name)) for name in NAMES} == before
 
 
+@pytest.mark.slow
 def test_a_board_that_is_off_is_skipped_and_its_work_goes_to_its_sibling(fleet: Fleet) -> None:
     end(fleet.agents["board-a"])
     try:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 PATIENCE_SECONDS = 300.0
 GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "results.md"
 
 
+@pytest.mark.slow
 def test_from_a_kill_to_the_report_by_what_the_commands_say(
     ask: Callable[..., Result],
     runs: Path,

@@ -25,7 +25,12 @@ LEARNERS: list[MetaLearner] = [
     Reptile(InnerLoop(0.02, 8), 0.7),
     ANIL(InnerLoop(0.03, 1), HEAD, 5e-3),
 ]
-by_name = pytest.mark.parametrize("learner", LEARNERS, ids=lambda learner: learner.name)
+# It takes as many steps as all others together.
+by_name = pytest.mark.parametrize(
+    "learner",
+    [pytest.param(each, marks=pytest.mark.slow if each.name == "reptile" else ()) for each in LEARNERS],
+    ids=lambda learner: learner.name,
+)
 
 
 @pytest.fixture(scope="module")
