@@ -16,7 +16,7 @@ from pipeline.zoo.resnet import OptionAShortcut
 WIDTH_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
 
-class _OptionAPruner(tp.BasePruningFunc):
+class OptionAPruner(tp.BasePruningFunc):
     """A parameter-free shortcut has no tensor to cut: its two widths are plain numbers."""
 
     def prune_out_channels(self, layer: OptionAShortcut, idxs: list[int]) -> OptionAShortcut:
@@ -56,7 +56,7 @@ class Dependencies:
             warnings.simplefilter("ignore")
             try:
                 self._graph = tp.DependencyGraph().build_dependency(
-                    module, example, customized_pruners={OptionAShortcut: _OptionAPruner()}
+                    module, example, customized_pruners={OptionAShortcut: OptionAPruner()}
                 )
             except Exception as error:
                 raise ModelError(_where(error, input_shape)) from error
