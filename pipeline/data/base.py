@@ -128,7 +128,18 @@ class Dataset:
         return len(self.labels) if self.labels else 1
 
     def calibration(self, samples: int = 256, seed: int = 0) -> np.ndarray:
-        """Preprocessed training samples, float32 [samples, ...], to set quantization ranges by."""
+        """Preprocessed training samples, float32 [samples, ...], to set quantization ranges by.
+
+        Raises:
+            DataError: a value is not finite; says of which sample.
+        """
         rng = np.random.default_rng(seed)
         indices = np.sort(rng.permutation(len(self.train))[:samples])
-        return self.preprocessing.apply(self.train.x[indices])
+        found = self.preprocessing.apply(self.train.x[indices])
+        bad = ~np.isfinite(found.reshape(len(found), -1)).all(axis=1)
+        if bad.any():
+            raise DataError(
+                f"training sample {int(indices[bad][0])} of {self.name} has values that are not finite "
+                f"({int(bad.sum())} of {len(found)} samples looked at); no range can be set by it: clean the data"
+            )
+        return found

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.data import load_dataset
-from pipeline.data.base import Metric, Preprocessing
+from pipeline.data.base import Dataset, Metric, Preprocessing, SealedSplit, Split
+from pipeline.errors import DataError
 
 
 @pytest.mark.parametrize(("metric", "drop"), [(Metric.ACCURACY, 2.0), (Metric.R2, 2.0), (Metric.MSE, -2.0)])
@@ -29,3 +30,13 @@ def test_calibration_is_a_seeded_sample_of_the_training_split() -> None:
     train = {sample.tobytes() for sample in dataset.preprocessing.apply(dataset.train.x)}
     assert all(sample.tobytes() in train for sample in first)
     assert not dataset.test.opened
+
+
+def test_calibration_by_samples_that_are_no_numbers_is_an_error() -> None:
+    x = np.ones((20, 1, 4, 4), np.float32)
+    x[7, 0, 1, 2] = np.nan
+    split = Split(x, np.zeros(20, np.int64))
+    test = SealedSplit(lambda: split)
+    bad = Dataset("mine", Metric.ACCURACY, split, split, test, Preprocessing(), ("a", "b"))
+    with pytest.raises(DataError, match="training sample 7 of mine has values that are not finite"):
+        bad.calibration()
