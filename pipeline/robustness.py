@@ -39,11 +39,11 @@ class Scale:
     high: float
 
     @classmethod
-    def of(cls, raw: np.ndarray) -> Scale:
-        """From the smallest to the largest value; bytes have their own."""
-        if raw.dtype == np.uint8:
-            return cls(0.0, 255.0)
+    def of(cls, raw: np.ndarray, preprocessing: Preprocessing) -> Scale:
+        """What preprocessing scales to 0 and 1, if values lie there; else the smallest and the largest."""
         low, high = float(raw.min()), float(raw.max())
+        if low >= 0.0 and 0.0 < high * preprocessing.scale <= 1.0 and preprocessing.scale != 1.0:
+            return cls(0.0, 1.0 / preprocessing.scale)
         return cls(low, high if high > low else low + 1.0)
 
     def to_unit(self, raw: np.ndarray) -> np.ndarray:

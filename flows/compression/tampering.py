@@ -41,7 +41,8 @@ def tampered_rows(
         module: what the file was exported from.
     """
     bench, split = session.workbench, test.spread(SAMPLES)
-    scale, form = Scale.of(split.x), bench.dataset.preprocessing
+    form = bench.dataset.preprocessing
+    scale = Scale.of(split.x, form)
     known, victim = (Attacker(each, form, scale, session.job.seed) for each in (bench.module, module.eval()))
     watch = reporter()
     rows = [_row(session, artifact, target, ("clean", 0.0), (split, split))]

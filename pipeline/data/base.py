@@ -140,6 +140,6 @@ class Dataset:
         if bad.any():
             raise DataError(
                 f"training sample {int(indices[bad][0])} of {self.name} has values that are not finite "
-                f"({int(bad.sum())} of {len(found)} samples looked at); no range can be set by it: clean the data"
+                f"({int(bad.sum())} of {len(found)} looked at); no range can be set by them: clean the data"
             )
         return found

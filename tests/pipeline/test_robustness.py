@@ -38,7 +38,7 @@ def loss(net: nn.Module, split: Split) -> float:
 
 
 def test_attacks_stay_within_epsilon_and_the_datas_values(net: nn.Module, bytes_split: Split) -> None:
-    attacker = Attacker(net, FORM, Scale.of(bytes_split.x))
+    attacker = Attacker(net, FORM, Scale.of(bytes_split.x, FORM))
     for made in (attacker.fgsm(bytes_split, EPSILON), attacker.pgd(bytes_split, EPSILON)):
         assert np.abs(made.x - bytes_split.x.astype(np.float32)).max() <= EPSILON * 255 + 1e-3
         assert made.x.min() >= 0.0 and made.x.max() <= 255.0
@@ -46,7 +46,7 @@ def test_attacks_stay_within_epsilon_and_the_datas_values(net: nn.Module, bytes_
 
 
 def test_pgd_is_worse_than_fgsm_and_that_than_noise(net: nn.Module, bytes_split: Split) -> None:
-    attacker = Attacker(net, FORM, Scale.of(bytes_split.x))
+    attacker = Attacker(net, FORM, Scale.of(bytes_split.x, FORM))
     noise = np.random.default_rng(1).choice([-EPSILON * 255, EPSILON * 255], bytes_split.x.shape)
     noisy = Split(np.clip(bytes_split.x + noise, 0, 255).astype(np.float32), bytes_split.y)
     losses = [
@@ -71,15 +71,17 @@ def test_fgsm_of_a_linear_model_by_hand() -> None:
     np.testing.assert_allclose(made.x, [[0.4, 0.6, 0.5]], atol=1e-6)
 
 
-def test_the_scale_of_floats_is_their_own() -> None:
-    scale = Scale.of(np.array([-3.0, 5.0]))
+def test_the_scale_is_the_preprocessings_or_the_datas_own() -> None:
+    assert Scale.of(np.array([0, 3, 16], np.uint8), Preprocessing(scale=1 / 16)) == Scale(0.0, 16.0)
+    assert Scale.of(np.array([0, 3, 200], np.uint8), FORM) == Scale(0.0, 255.0)
+    scale = Scale.of(np.array([-3.0, 5.0]), Preprocessing())
     np.testing.assert_allclose(scale.to_unit(np.array([-3.0, 1.0, 5.0])), [0.0, 0.5, 1.0])
     np.testing.assert_allclose(scale.to_raw(np.array([-1.0, 0.5, 2.0])), [-3.0, 1.0, 5.0])
 
 
 @pytest.mark.parametrize("kind", [name for name in PICTURE_CORRUPTIONS if name != "pixelate"])
 def test_the_more_severe_the_farther_from_the_picture(kind: str, bytes_split: Split) -> None:
-    scale = Scale.of(bytes_split.x)
+    scale = Scale.of(bytes_split.x, FORM)
     apart = [
         float(np.abs(corrupted(bytes_split, kind, severity, scale).x - bytes_split.x).mean())
         for severity in (1, 2, 3, 4, 5)
@@ -88,7 +90,7 @@ def test_the_more_severe_the_farther_from_the_picture(kind: str, bytes_split: Sp
 
 
 def test_pixels_grow(bytes_split: Split) -> None:
-    scale = Scale.of(bytes_split.x)
+    scale = Scale.of(bytes_split.x, FORM)
     kinds = [
         len(np.unique(corrupted(bytes_split, "pixelate", severity, scale).x[0, 0], axis=0))
         for severity in (1, 5)
@@ -97,7 +99,7 @@ def test_pixels_grow(bytes_split: Split) -> None:
 
 
 def test_a_corruption_is_the_same_each_time(bytes_split: Split) -> None:
-    scale = Scale.of(bytes_split.x)
+    scale = Scale.of(bytes_split.x, FORM)
     one, two = (corrupted(bytes_split, "shot noise", 3, scale, seed=5) for _ in range(2))
     assert np.array_equal(one.x, two.x)
     assert not np.array_equal(one.x, corrupted(bytes_split, "shot noise", 3, scale, seed=6).x)
@@ -106,7 +108,7 @@ def test_a_corruption_is_the_same_each_time(bytes_split: Split) -> None:
 def test_what_is_no_picture_is_shifted_and_gets_noise() -> None:
     series = Split(np.tile(np.arange(50, dtype=np.float32), (4, 2, 1)), np.zeros(4, np.int64))
     assert corruptions_for(series.x) is SIGNAL_CORRUPTIONS
-    made = corrupted(series, "shift", 5, Scale.of(series.x))
+    made = corrupted(series, "shift", 5, Scale.of(series.x, Preprocessing()))
     for before, after in zip(series.x, made.x, strict=True):
         moves = [by for by in range(1, 11) if np.allclose(after, np.roll(before, by, axis=-1), atol=1e-3)]
         assert len(moves) == 1
