@@ -44,7 +44,8 @@ class PowerOfTwo:
     @classmethod
     def of(cls, form: WeightForm) -> PowerOfTwo:
         """The quantizer of a plan's form, whose bits are those of the whole weight."""
-        return cls(max(2, form.bits // 2), 2)
+        # Below four bits a term, two have too few powers between them: one with all the bits loses less.
+        return cls(form.bits // 2, 2) if form.bits >= 8 else cls(form.bits, 1)
 
     def quantize(self, weight: torch.Tensor) -> torch.Tensor:
         """See `base.WeightQuantizer`."""

@@ -131,7 +131,7 @@ def test_training_keeps_zeros_and_lowers_the_loss(tmp_path: Path) -> None:
     with torch.no_grad():
         module[0].weight[:, 0] = 0.0
     module.eval()
-    choice = RecoveryChoice(quantization_epochs=4, learning_rate=0.5)
+    choice = RecoveryChoice(quantization_epochs=4, learning_rate=5.0)
     lesson = Lesson(dataset, Views(dataset, 0), None, choice)
     inputs, truth = torch.from_numpy(dataset.train.x), torch.from_numpy(dataset.train.y)
 

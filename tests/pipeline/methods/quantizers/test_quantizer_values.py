@@ -11,6 +11,7 @@ from quantizer_suite import weights
 from scipy import stats
 from sklearn.cluster import KMeans
 
+from pipeline.layer_choice import WeightForm
 from pipeline.methods.quantizers.binary import Binary, Ternary
 from pipeline.methods.quantizers.codebook import Codebook
 from pipeline.methods.quantizers.companding import DEGREES, Companding, companded, fitted
@@ -103,6 +104,14 @@ def test_the_error_is_carried_to_the_next_weight() -> None:
     many = weights(4, 900)
     carried, plain = (PowerOfTwo(3, 1, carry).quantize(many).sum(1) - many.sum(1) for carry in (True, False))
     assert float(carried.abs().max()) < 0.05 * float(plain.abs().max())
+
+
+@pytest.mark.parametrize(("bits", "wanted"), [(4, (4, 1)), (6, (6, 1)), (8, (4, 2)), (16, (8, 2))])
+def test_few_bits_of_a_plan_are_one_power(bits: int, wanted: tuple[int, int]) -> None:
+    form = PowerOfTwo.of(WeightForm(method="power_of_two", bits=bits))
+    assert (form.bits, form.terms) == wanted
+    given = weights(4, 500)
+    assert float((form.quantize(given) - given).norm()) < 0.3 * float(given.norm())
 
 
 def test_the_codebook_is_kmeans() -> None:
