@@ -26,8 +26,8 @@ from pipeline.trained_range import TrainedRange, fingerprint_of
 # The weight of a new batch in a range's moving average.
 MOMENTUM = 0.05
 LEVELS = 255
-# Its learning rate, as a share of that of the recovery before it: without batch norms behind them, weights bear
-# far smaller steps. With ten times as much ResNet-20 on CIFAR-10 diverged within ten steps.
+# Its learning rate, as a share of that of the recovery before it: without batch norms behind them, weights
+# bear far smaller steps. With ten times as much ResNet-20 on CIFAR-10 diverged within ten steps.
 RATE_SHARE = 0.004
 WEIGHTED = ("conv1d", "conv2d", "linear")
 # Kernels compute these together with what comes before them: that has no tensor of its own.
