@@ -48,8 +48,8 @@ from pipeline.tracing import trace
 MODELS = {
     "resnet20": ("cifar10-jpeg", "weights/resnet20_cifar10_jpeg.safetensors"),
     "dscnn": ("spoken-digits", None),
-    "mobilenetv2": ("fashion-mnist", None),
-    "vit": ("cifar10-jpeg", None),
+    "mobilenetv2": ("digits", None),
+    "vit": ("digits", None),
 }
 TARGETS = ("local-onnxruntime", "local-litert")
 KEEP = 0.75

@@ -55,7 +55,7 @@ INT8 = (
     ("resnet20", "cifar10-jpeg", "weights/resnet20_cifar10_jpeg.safetensors", 0.3),
     ("resnet32", "cifar10-jpeg", "weights/resnet32_cifar10.safetensors", 0.3),
     ("dscnn", "spoken-digits", None, 1.0),
-    ("mobilenetv2", "fashion-mnist", None, 1.0),
+    ("mobilenetv2", "digits", None, 1.0),
 )
 PRUNING_LIMIT = 0.9
 HALF = 0.5
