@@ -25,7 +25,7 @@ def fold_batch_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
         module: in evaluation mode.
         example: float32 [n, *input_shape].
     """
-    folded = copy.deepcopy(module).eval()
+    folded = _copied(module)
     names = {layer: name for name, layer in folded.named_modules()}
     for conv, norm in norm_pairs(folded, example):
         if isinstance(conv, nn.Linear):
@@ -36,7 +36,7 @@ def fold_batch_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
             continue
         _replace_(folded, names[conv], fused)
         _replace_(folded, names[norm], nn.Identity())
-    return folded if _same(module, folded, example) else copy.deepcopy(module).eval()
+    return folded if _same(module, folded, example) else _copied(module)
 
 
 def fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
@@ -61,6 +61,14 @@ def fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
             bare = nn.LayerNorm(norm.normalized_shape, norm.eps, elementwise_affine=False)
             _replace_(folded, names[norm], bare.eval())
     return folded if _same(whole, folded, example) else whole
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode with its weights laid out as their shapes say.
+
+    Training leaves convolutions channels last, and converters read their memory as if it were not.
+    """
+    return copy.deepcopy(module).eval().to(memory_format=torch.contiguous_format)
 
 
 def _same(module: nn.Module, folded: nn.Module, example: torch.Tensor) -> bool:

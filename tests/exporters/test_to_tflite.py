@@ -12,6 +12,7 @@ from torch import nn
 
 from device_bench.local import predict
 from device_bench.protocol import BenchRequest, RuntimeName
+from exporters import exporter_for
 from exporters.base import Artifact, ArtifactMetadata, sha256_of
 from exporters.metadata import read_metadata
 from exporters.parity import to_layout
@@ -153,6 +154,7 @@ QUIET = """
 import numpy, torch
 from pathlib import Path
 from exporters import exporter_for
+from exporters import exporter_for
 from exporters.base import ArtifactMetadata
 net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()).eval()
 for form in ("onnx", "tflite"):
@@ -167,3 +169,14 @@ def test_a_fresh_process_exports_without_a_word(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "tflite").exists()
+
+
+@pytest.mark.parametrize("form", ["onnx", "tflite"])
+def test_weights_that_training_left_channels_last_are_exported_as_they_are(tmp_path: Path, form: str) -> None:
+    net = nets.residual_net().to(memory_format=torch.channels_last)
+    path = tmp_path / f"model.{form}"
+    artifact = exporter_for(form).export(net, path, "float32", nets.samples(1), METADATA)
+    inputs = nets.samples(5)
+    runtime = RuntimeName.LITERT if form == "tflite" else RuntimeName.ONNXRUNTIME
+    found = predict(BenchRequest(path=str(path), runtime=runtime), to_layout(inputs, artifact.input_layout))
+    np.testing.assert_allclose(found, nets.torch_outputs(net, inputs), atol=1e-4)
