@@ -157,7 +157,7 @@ def pruning_rows(root: Path, folder: Path, epochs: float, console: Console) -> l
 
 
 def _ours(subject: Subject, whole: int) -> tuple[nn.Module, CompressionPlan]:
-    """Step by step the block or half width that costs least accuracy for the work it saves, to half the work."""
+    """Step by step the block or half width that costs least for the work it saves, until half is gone."""
     data, shape = subject.dataset, subject.dataset.input_shape
     cutter, sample = Cutter(subject.module, subject.graph), data.search.spread(1000)
     space = PlanSpace.of(subject.graph, 8)
