@@ -96,8 +96,8 @@ def prune_until(
 def keep_by_contribution(contributions: torch.Tensor, threshold: float, keep: float, epoch: int) -> float:
     """The keep ratio after an epoch: channels above the threshold stay, room for others shrinks by a step.
 
-    keep ← max(share above the threshold, keep · (1 − α)) with α = min(1, 1 / (epoch + 1)), the share that
-    shrinks.
+    keep ← min(keep, max(share above the threshold, keep · (1 − α))) with α = min(1, 1 / (epoch + 1)), the
+    share that shrinks.
 
     Args:
         contributions: C_j of each channel, [width].
@@ -111,4 +111,4 @@ def keep_by_contribution(contributions: torch.Tensor, threshold: float, keep: fl
         raise BadInputError(f"epochs count from 1; got {epoch}")
     above = float((contributions > threshold).float().mean())
     step = min(1.0, 1.0 / (epoch + 1))
-    return max(above, keep * (1.0 - step))
+    return min(keep, max(above, keep * (1.0 - step)))

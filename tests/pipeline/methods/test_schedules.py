@@ -56,5 +56,7 @@ def test_contributions_decide_who_stays_and_the_step_how_fast_others_go() -> Non
     assert keep_by_contribution(contributions, 0.1, 1.0, 1) == 0.5
     assert keep_by_contribution(contributions, 0.1, 1.0, 4) == pytest.approx(0.8)
     assert keep_by_contribution(contributions, 0.4, 0.8, 3) == pytest.approx(0.6)
+    # What has gone does not come back.
+    assert keep_by_contribution(torch.tensor([0.5, 0.5, 0.5, 0.0]), 0.1, 0.5, 1) == 0.5
     with pytest.raises(BadInputError, match="count from 1"):
         keep_by_contribution(contributions, 0.1, 1.0, 0)
