@@ -13,6 +13,7 @@ import torch
 from exporters.proof import SUFFIX
 from flows.compression.bookkeeping import Session
 from pipeline.compressor import save_compressed
+from pipeline.data.base import Metric
 from pipeline.experience import Trial
 from pipeline.methods.distillation import task_loss
 from pipeline.methods.layer_methods import hold_, layer_choices, release_, sparse_layers
@@ -26,6 +27,8 @@ from pipeline.trained_range import FINGERPRINT_SAMPLES, write_ranges
 
 # A rehearsal's share of a recovery's epochs.
 REHEARSAL_SHARE = 1.0 / 12.0
+# Points that no INT8 file of a sound module has lost here.
+FAR = 5.0
 
 
 def rehearse_station(session: Session, found: Trial) -> Trial:
@@ -65,6 +68,7 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     with session.timed("export"):
         artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan)
         accuracy = session.prover.metric(artifact, target, session.verdict_split())
+    _note_lost_in_export(session, module, accuracy, f"trial {found.number} for {target_name}")
     seconds = found.seconds | {"recovery": time.monotonic() - started}
     done = found.model_copy(update={"plan": plan, "accuracy_recovered": accuracy, "seconds": seconds})
     session.keep_trial(done)
@@ -131,6 +135,15 @@ def _matched(session: Session, module: torch.nn.Module, lesson: Lesson) -> Itera
         yield replace(lesson, matcher=matcher)
     finally:
         matcher.close()
+
+
+def _note_lost_in_export(session: Session, module: torch.nn.Module, accuracy: float, label: str) -> None:
+    """Say where a file knows far less than the module it was made of: that is no matter of recovery."""
+    metric = session.workbench.dataset.metric
+    if metric in (Metric.ACCURACY, Metric.AUC):
+        lost = metric.drop(session.workbench.judge(module, session.verdict_split()), accuracy)
+        if lost > FAR:
+            reporter().note(f"{label}: its INT8 file loses {lost:.1f} points against the recovered module")
 
 
 def _note_pace(report: RecoveryReport) -> None:
