@@ -53,7 +53,7 @@ test: $(STAMP)
 	@if [ -z "$${EDGELOOP_DATA:-}" ] && [ -d ../shared/data ]; then \
 		export EDGELOOP_DATA="$$(cd ../shared/data && pwd)"; \
 	fi; \
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
 
 test-slow: $(STAMP)
 	@$(BIN)/python -m pytest -m "slow or arm" $(PYTEST_ARGS)

@@ -69,7 +69,10 @@ def quantization_for(
         for part in made
     }
     return Quantization(
-        plan.calibration, layers=[p for made in parts.values() for p in made], precisions=precisions
+        plan.calibration,
+        layers=[part for made in parts.values() for part in made],
+        precisions=precisions,
+        trained=trained,
     )
 
 
