@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -28,11 +28,14 @@ class LedgerEntry(Record):
     Args:
         pid: of its process, the one that holds the lock.
         deaths: how often it was started again because its process had ended under a watching server.
+        told_to_end: its process was asked to end, with the command that held it. A failure told after that is
+            none of the run's: asked in the midst of a task's start, Prefect takes it for one.
     """
 
     flow_run_id: str
     pid: int = Field(ge=1)
     deaths: int = Field(default=0, ge=0)
+    told_to_end: bool = False
 
 
 class Ledger:
@@ -69,6 +72,12 @@ class Ledger:
     def count_death(self, entry: LedgerEntry) -> None:
         """The run's process ended before the run did."""
         self._write(entry.model_copy(update={"deaths": entry.deaths + 1}))
+
+    def note_ending(self, pids: Collection[int]) -> None:
+        """These processes are about to be asked to end."""
+        for entry, _ in self.entries():
+            if entry.pid in pids:
+                self._write(entry.model_copy(update={"told_to_end": True}))
 
     def strike(self, flow_run_id: str) -> None:
         """Nobody needs to look after this flow run any more."""

@@ -77,7 +77,7 @@ class Reviver:
             return None
         if kind == "CANCELLING":
             await client.set_flow_run_state(run.id, Cancelled(message="its process has ended"), force=True)
-        if kind not in CUT_OFF:
+        if kind not in CUT_OFF and not (entry.told_to_end and kind == "FAILED"):
             self._ledger.strike(entry.flow_run_id)
             return None
         if entry.deaths >= MOST_DEATHS:

@@ -10,10 +10,12 @@ import os
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import psutil
 
 from flows.deployments.ending import end_processes
+from flows.deployments.ledger import FOLDER_VARIABLE, Ledger
 
 
 def work(pool: str, name: str, limit: int) -> None:
@@ -30,7 +32,11 @@ def _end_with_parent() -> None:
     # Not by sys.stdin: its lock would be held when the interpreter ends for another reason.
     while os.read(0, 1):
         pass
-    end_processes(psutil.Process().children(recursive=True))
+    below = psutil.Process().children(recursive=True)
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
+        Ledger(Path(folder)).note_ending({process.pid for process in below})
+    end_processes(below)
     os._exit(0)
 
 

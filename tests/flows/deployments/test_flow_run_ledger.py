@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,19 @@ def test_deaths_are_counted_over_processes(tmp_path: Path) -> None:
     ledger.strike("one")
     assert list(tmp_path.iterdir()) == []
     ledger.strike("one")
+
+
+def test_only_the_process_that_was_told_to_end_is_noted_and_until_the_next_signs_in(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    with ledger.signed_in("one"):
+        ledger.note_ending({os.getpid() + 1})
+        ((before, _),) = ledger.entries()
+        ledger.note_ending({os.getpid()})
+        ((after, alive),) = ledger.entries()
+    assert (before.told_to_end, after.told_to_end, alive) == (False, True, True)
+    with ledger.signed_in("one"):
+        ((anew, _),) = ledger.entries()
+    assert not anew.told_to_end
 
 
 def test_one_process_a_flow_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

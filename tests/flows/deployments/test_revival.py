@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -104,6 +105,28 @@ def test_what_came_to_an_end_is_struck(ledger: Ledger, kind: str) -> None:
     died(ledger, server.runs[0])
     assert looker(ledger, server)() == []
     assert server.runs[0].state.type == StateType(kind)
+    assert ledger.entries() == []
+
+
+def test_a_failure_of_a_process_that_was_told_to_end_is_none(ledger: Ledger) -> None:
+    server = Server([a_run("FAILED"), a_run("FAILED"), a_run("COMPLETED")])
+    for run in server.runs:
+        died(ledger, run)
+        if run is server.runs[0]:
+            ledger.note_ending({os.getpid()})
+    assert len(looker(ledger, server)(watched=False)) == 1
+    assert server.states() == ["AwaitingRetry", "Failed", "Completed"]
+    ((entry, _),) = ledger.entries()
+    assert entry.flow_run_id == str(server.runs[0].id)
+
+
+def test_what_was_done_as_it_was_told_to_end_is_done(ledger: Ledger) -> None:
+    server = Server([a_run("COMPLETED"), a_run("CANCELLED")])
+    for run in server.runs:
+        died(ledger, run)
+    ledger.note_ending({os.getpid()})
+    assert looker(ledger, server)(watched=False) == []
+    assert server.states() == ["Completed", "Cancelled"]
     assert ledger.entries() == []
 
 
