@@ -31,6 +31,7 @@ from exporters.profile import units_of_layers
 from exporters.proof import Prover, speedup
 from pipeline.data import load_dataset
 from pipeline.data.base import Split
+from pipeline.methods.corrections import make_corrections_
 from pipeline.methods.layer_methods import hold_, layer_choices, release_, stored_bytes
 from pipeline.methods.recovery import Lesson, recover_
 from pipeline.methods.teacher import RememberingTeacher
@@ -71,6 +72,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "calibration: percentile": {"calibration": "percentile"},
     "calibration: entropy": {"calibration": "entropy"},
     "calibration: mse": {"calibration": "mse"},
+    "equalisation": {"corrections": ["equalisation"]},
+    "bias correction": {"corrections": ["bias_correction"]},
+    "equalisation, bias correction": {"corrections": ["equalisation", "bias_correction"]},
+    "dynamic ranges": every(precision="dynamic"),
+    "float16": every(precision="float16"),
     "int16 activations": every(precision="int16x8"),
     "int4 weights": every(precision="int4"),
     "prune 25 %, magnitude": {"importance": "magnitude"},
@@ -144,6 +150,7 @@ class Bench:
         folder = f"{method}".replace("/", "-")
         choices = layer_choices(plan, self.graph)
         self._train_(module, plan, folder)
+        make_corrections_(module.eval(), plan, self.graph, torch.from_numpy(self.prover.calibration))
         stored = stored_bytes(module, choices)
         found = []
         for target_name, form in FORMS.items():

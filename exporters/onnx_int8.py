@@ -14,6 +14,7 @@ import numpy as np
 
 from device_bench.errors import MissingExtraError
 from device_bench.protocol import OperatorTime
+from exporters.onnx_float16 import in_float16
 from exporters.onnx_graph import INTEGER_OPERATORS
 from exporters.onnx_ranges import BATCH, activation_values
 from exporters.quantization import PLAIN, Quantization, matched_ranges, precision_of
@@ -78,7 +79,31 @@ def quantize_int8(model: Any, calibration: np.ndarray, quantization: Quantizatio
             ) from error
         except Exception as error:
             raise ExportError(f"onnxruntime could not quantize the model: {error}") from error
-        return onnx.load(target)
+        made = onnx.load(target)
+        return _without_ranges(made, quantization, model) if quantization.precisions else made
+
+
+def _without_ranges(made: Any, quantization: Quantization, model: Any) -> Any:
+    """The file's float operators as 8-bit ones with ranges found at run time, or as 16-bit ones, if asked."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    asked: dict[str, list[str]] = {"dynamic": [], "float16": []}
+    for node, precision in _precisions(model, quantization):
+        asked.get(precision, []).append(node.name)
+    if asked["dynamic"]:
+        with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
+            import onnx
+
+            target = Path(folder) / "dynamic.onnx"
+            quantize_dynamic(
+                made,
+                target,
+                op_types_to_quantize=list(WITH_WEIGHTS),
+                nodes_to_quantize=asked["dynamic"],
+                weight_type=QuantType.QInt8,
+            )
+            made = onnx.load(target)
+    return in_float16(made, asked["float16"]) if asked["float16"] else made
 
 
 def _told(
@@ -100,7 +125,7 @@ def _told(
     }
     excluded = []
     for node, precision in _precisions(model, quantization):
-        if precision == "float32":
+        if precision in ("float32", "dynamic", "float16"):
             excluded.append(node.name)
         elif precision == "int16x8":
             for name in (node.input[0], node.output[0]):

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 # A tensor and its trained range belong together where their values agree; two runtimes sum in another order,
 # so equal means within this share of the tensor's span.
 SAME_VALUES = 2e-3
+# What follows a layer that makes float values computes with them, rather than store them in 8 bits first.
+WITHOUT_WEIGHTS: dict[LayerPrecision, LayerPrecision] = {
+    "float32": "float32",
+    "dynamic": "float32",
+    "float16": "float16",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ def precision_of(
 ) -> list[LayerPrecision]:
     """The precision of each operator of a file.
 
-    An operator without weights of its own stays in float with the layer before it, and is INT8 otherwise.
+    An operator without weights of its own is float with a layer before it whose results are, and INT8
+    otherwise.
 
     Args:
         with_weights: names of the kinds of operators that have weights.
@@ -107,7 +114,7 @@ def precision_of(
         own = operator.operator in kinds
         if own and layer is not None:
             met.add(layer)
-        found.append(asked if own or asked == "float32" else "int8")
+        found.append(asked if own else WITHOUT_WEIGHTS.get(asked, "int8"))
     lost = sorted(set(quantization.precisions) - met)
     if lost:
         raise ExportError(

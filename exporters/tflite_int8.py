@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from device_bench.protocol import OperatorTime
 from exporters.litert_library import quantizer
-from exporters.quantization import PLAIN, Quantization, matched_ranges, precision_of
+from exporters.quantization import PLAIN, WITHOUT_WEIGHTS, Quantization, matched_ranges, precision_of
 from exporters.quiet import captured_output
 from exporters.ranges import find_ranges
 from exporters.tflite_graph import operators_of, schema, unpack
 from pipeline.errors import ExportError
+from pipeline.layer_choice import LayerPrecision
 from pipeline.trained_range import FINGERPRINT_SAMPLES, fingerprint_of
 
 Ranges = dict[str, dict[str, np.ndarray]]
@@ -114,9 +116,8 @@ def _apply_precisions(worker: Any, model: Any, quantization: Quantization) -> No
     library = quantizer()
     every = library.qtyping.TFLOperationName.ALL_SUPPORTED
     operators = operators_of(model)
-    for operator, precision in zip(
-        operators, precision_of(operators, quantization, WITH_WEIGHTS), strict=True
-    ):
+    precisions = precision_of(operators, quantization, WITH_WEIGHTS)
+    for operator, precision in zip(operators, precisions, strict=True):
         scope = "^" + "".join(re.escape(f"{name};") for name in operator.outputs) + "$"
         if precision == "float32":
             worker.update_quantization_recipe(scope, every, algorithm_key="no_quantize")
@@ -124,6 +125,32 @@ def _apply_precisions(worker: Any, model: Any, quantization: Quantization) -> No
             worker.add_static_config(scope, every, activation_num_bits=16, weight_num_bits=8)
         elif precision == "int4":
             worker.add_static_config(scope, every, activation_num_bits=8, weight_num_bits=4)
+        elif precision == "dynamic":
+            worker.add_dynamic_config(scope, every, num_bits=8)
+        elif precision == "float16" and operator.operator in WITH_WEIGHTS:
+            # The GPU delegate computes in 16 bits; on a CPU the kernels unpack such weights as they load.
+            half = library.qtyping.TensorQuantizationConfig(
+                num_bits=16, dtype=library.qtyping.TensorDataType.FLOAT
+            )
+            cast = library.qtyping.OpQuantizationConfig(weight_tensor_config=half)
+            worker.update_quantization_recipe(scope, every, cast, algorithm_key="float_casting")
+        elif precision == "float16":
+            worker.update_quantization_recipe(scope, every, algorithm_key="no_quantize")
+    _leave_ends_in_float(worker, model, operators, precisions)
+
+
+def _leave_ends_in_float(
+    worker: Any, model: Any, operators: list[OperatorTime], precisions: list[LayerPrecision]
+) -> None:
+    """Let the file's input and output be floats where only operators that compute with floats touch them."""
+    names = quantizer().qtyping.TFLOperationName
+    whole = [p in WITHOUT_WEIGHTS for p in precisions]
+    graph = model.subgraphs[0]
+    first, last = (graph.tensors[int(ends[0])].name.decode() for ends in (graph.inputs, graph.outputs))
+    if all(floats for operator, floats in zip(operators, whole, strict=True) if first in operator.inputs):
+        worker.update_quantization_recipe(".*", names.INPUT, algorithm_key="no_quantize")
+    if all(floats for operator, floats in zip(operators, whole, strict=True) if last in operator.outputs):
+        worker.update_quantization_recipe(".*", names.OUTPUT, algorithm_key="no_quantize")
 
 
 def _activation_names(model: Any) -> dict[int, tuple[str, int]]:

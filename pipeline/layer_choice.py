@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from device_bench.protocol import Record
 
-LayerPrecision = Literal["float32", "int8", "int16x8", "int4"]
+LayerPrecision = Literal["float32", "int8", "int16x8", "int4", "dynamic", "float16"]
 WeightMethod = Literal[
     "uniform",
     "network_wide",
@@ -23,6 +23,7 @@ WeightMethod = Literal[
 Importance = Literal["magnitude", "magnitude_l1", "taylor", "batch_norm", "contribution", "random"]
 RecoveryMethod = Literal["full", "last_layers", "layer_wise"]
 Matching = Literal["logits", "features", "attention", "gradients"]
+Correction = Literal["equalisation", "bias_correction"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy", "mse"]
 # Every layer that a choice is legal for and that no other choice names.
 EVERY = "*"

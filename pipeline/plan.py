@@ -14,6 +14,7 @@ from pipeline.graph import ModelGraph
 from pipeline.layer_choice import (
     EVERY,
     CalibrationMethod,
+    Correction,
     Importance,
     LayerChoice,
     Matching,
@@ -59,7 +60,7 @@ class CompressionPlan(Record):
 
     `units`, `removed` and `layers` name what differs from the original; a unit not named keeps its width, a
     layer not named is left as it is. `layers["*"]` speaks of every layer that it is legal for and that has no
-    entry of its own.
+    entry of its own. `corrections` are done to the weights when everything is trained, before a file is made.
     """
 
     units: dict[str, UnitChoice] = Field(default_factory=dict)
@@ -67,11 +68,12 @@ class CompressionPlan(Record):
     layers: dict[str, LayerChoice] = Field(default_factory=dict)
     precision: Literal["float32", "int8"] = "int8"
     calibration: CalibrationMethod = "minmax"
+    corrections: tuple[Correction, ...] = ()
     importance: Importance = "magnitude"
     recovery: RecoveryChoice = RecoveryChoice()
     seed: int = 0
 
-    @field_validator("removed")
+    @field_validator("removed", "corrections")
     @classmethod
     def _sorted_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(set(names)))
@@ -145,6 +147,16 @@ class CompressionPlan(Record):
                 f"layer {formed[0]!r} has weights of a form of its own, and quantization-aware training is "
                 "for the INT8 form: leave out one of weights and recovery.quantization_epochs"
             )
+        if self.corrections and self.recovery.quantization_epochs > 0:
+            raise PlanError(
+                f"{self.corrections[0]} changes the weights that quantization-aware training found ranges "
+                "for: leave out one of corrections and recovery.quantization_epochs"
+            )
+        if formed and "equalisation" in self.corrections:
+            raise PlanError(
+                f"layer {formed[0]!r} has weights of a form of its own, and equalisation would scale them "
+                "out of it: leave out one of the two"
+            )
 
     def _check_links(self, graph: ModelGraph) -> None:
         widths = self.widths(graph)
@@ -163,7 +175,7 @@ class CompressionPlan(Record):
 
 
 # What plans of earlier versions did not have; where it asks for nothing, it is not told.
-_NEWER_OF_PLAN = ("layers", "calibration")
+_NEWER_OF_PLAN = ("layers", "calibration", "corrections")
 _NEWER_OF_RECOVERY = ("quantization_epochs", "method", "matching", "matching_weight", "patience")
 
 

@@ -15,6 +15,7 @@ from flows.compression.bookkeeping import Session
 from pipeline.compressor import save_compressed
 from pipeline.data.base import Metric
 from pipeline.experience import Trial
+from pipeline.methods.corrections import make_corrections_
 from pipeline.methods.distillation import task_loss
 from pipeline.methods.layer_methods import hold_, layer_choices, release_, sparse_layers
 from pipeline.methods.matching import Matcher, common_places
@@ -63,6 +64,9 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     if choice.quantization_epochs > 0:
         with session.timed("quantization-aware training"):
             _train_for_int8(session, module, plan, folder)
+    if plan.corrections:
+        samples = torch.from_numpy(session.prover.calibration)
+        make_corrections_(module.eval(), plan, session.workbench.graph, samples)
     save_compressed(module, session.recipe(plan, folder), folder)
     target = find_target(target_name).model_copy(update={"threads": job.threads})
     with session.timed("export"):

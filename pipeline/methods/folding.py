@@ -93,7 +93,7 @@ def _readers(module: nn.Module, example: torch.Tensor) -> dict[nn.LayerNorm, lis
         elif isinstance(layer, nn.Linear) and id(inputs[0]) in produced:
             found.setdefault(produced[id(inputs[0])], []).append(layer)
 
-    _watched(module, example, (nn.LayerNorm, nn.Linear), hook)
+    watched(module, example, (nn.LayerNorm, nn.Linear), hook)
     return {
         norm: readers
         for norm, readers in found.items()
@@ -101,9 +101,7 @@ def _readers(module: nn.Module, example: torch.Tensor) -> dict[nn.LayerNorm, lis
     }
 
 
-def _watched(
-    module: nn.Module, example: torch.Tensor, kinds: tuple[type[nn.Module], ...], hook: Hook
-) -> None:
+def watched(module: nn.Module, example: torch.Tensor, kinds: tuple[type[nn.Module], ...], hook: Hook) -> None:
     """Run `module` on `example`; `hook` sees every layer of those kinds."""
     handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
     try:
@@ -130,7 +128,7 @@ def norm_pairs(module: nn.Module, example: torch.Tensor) -> list[tuple[nn.Module
         else:
             produced[id(output)] = layer
 
-    _watched(module, example, (*BATCH_NORMS, nn.Conv1d, nn.Conv2d, nn.Linear), hook)
+    watched(module, example, (*BATCH_NORMS, nn.Conv1d, nn.Conv2d, nn.Linear), hook)
     return [pair for pair in pairs if runs[pair[0]] == 1 and runs[pair[1]] == 1]
 
 

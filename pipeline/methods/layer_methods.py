@@ -76,6 +76,11 @@ def sparse_layers(module: nn.Module, choices: Mapping[str, LayerChoice]) -> set[
     return {name for name, _, choice in _parts(module, choices) if choice.sparsity > 0.0}
 
 
+def four_bit_layers(module: nn.Module, choices: Mapping[str, LayerChoice]) -> set[str]:
+    """The layers of the module whose weights the file stores in 4 bits."""
+    return {name for name, _, choice in _parts(module, choices) if choice.precision == "int4"}
+
+
 def stored_bytes(module: nn.Module, choices: Mapping[str, LayerChoice]) -> dict[str, int]:
     """What the weights of each layer that has a form of its own take to store, in that form."""
     return {

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from onnx import TensorProto
 
 from device_bench.protocol import OperatorTime
@@ -51,6 +52,27 @@ def onnx_error(model: onnx.ModelProto, float_model: onnx.ModelProto) -> float:
     return float(np.abs(outputs[0] - outputs[1]).max() / np.ptp(outputs[1]))
 
 
+def tflite_outputs(content: bytes, samples: np.ndarray) -> np.ndarray:
+    """What the file gives for each sample; 8-bit inputs and outputs are converted."""
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
+    found = []
+    for sample in samples:
+        given = sample[None]
+        if source["dtype"] == np.int8:
+            scale, zero = source["quantization"]
+            given = np.clip(np.round(given / scale) + zero, -128, 127).astype(np.int8)
+        interpreter.set_tensor(source["index"], given)
+        interpreter.invoke()
+        output = interpreter.get_tensor(target["index"])
+        if target["dtype"] == np.int8:
+            scale, zero = target["quantization"]
+            output = (output.astype(np.float32) - zero) * scale
+        found.append(output)
+    return np.concatenate(found)
+
+
 def weight_type(model: onnx.ModelProto) -> int:
     """The stored type of the one layer's weights."""
     (found,) = [t for t in model.graph.initializer if t.name.startswith(f"{ONE}.weight") and len(t.dims) == 4]
@@ -79,9 +101,50 @@ def test_onnx_sixteen_bit_activations(float_onnx: onnx.ModelProto) -> None:
     assert onnx_error(made, float_onnx) < 0.05
 
 
+def test_onnx_layer_with_ranges_of_the_moment(float_onnx: onnx.ModelProto) -> None:
+    made = onnx_int8.quantize_int8(float_onnx, nets.samples(32), quantization("dynamic"))
+    plain = onnx_int8.quantize_int8(float_onnx, nets.samples(32))
+    kinds = [node.op_type for node in made.graph.node]
+    assert (kinds.count("ConvInteger"), kinds.count("DynamicQuantizeLinear")) == (1, 1)
+    assert kinds.count("Conv") == [node.op_type for node in plain.graph.node].count("Conv") - 1
+    assert onnx_error(made, float_onnx) < 0.05
+
+
+def test_onnx_half_layer(float_onnx: onnx.ModelProto) -> None:
+    made = onnx_int8.quantize_int8(float_onnx, nets.samples(32), quantization("float16"))
+    assert weight_type(made) == TensorProto.FLOAT16
+    assert onnx_error(made, float_onnx) < 0.05
+
+
+def test_onnx_whole_in_halves_converts_once_in_and_once_out(float_onnx: onnx.ModelProto) -> None:
+    asked = Quantization(layers=LAYERS, precisions=dict.fromkeys(LAYERS, "float16"))
+    made = onnx_int8.quantize_int8(float_onnx, nets.samples(4), asked)
+    kinds = [node.op_type for node in made.graph.node]
+    assert kinds.count("Cast") == 2 and "QuantizeLinear" not in kinds
+    assert not [t.name for t in made.graph.initializer if t.data_type == TensorProto.FLOAT]
+    assert 0 < onnx_error(made, float_onnx) < 0.005
+
+
+def test_every_weight_of_a_halved_tflite_file_is(float_tflite: bytes) -> None:
+    asked = Quantization(layers=LAYERS, precisions=dict.fromkeys(LAYERS, "float16"))
+    made = tflite_int8.quantize_int8(float_tflite, channels_last(nets.samples(4)), asked)
+    assert 0.4 < len(made) / len(float_tflite) < 0.7
+    samples = channels_last(nets.samples(8))
+    plain = tflite_int8.quantize_int8(float_tflite, samples)
+    exact, halved, whole = (tflite_outputs(each, samples) for each in (float_tflite, made, plain))
+    span = float(np.ptp(exact))
+    assert 0 < float(np.abs(halved - exact).max()) / span < 0.005
+    assert float(np.abs(halved - exact).max()) < float(np.abs(whole - exact).max())
+
+
 @pytest.mark.parametrize(
     ("precision", "weights", "made"),
-    [("float32", "FLOAT32", "FLOAT32"), ("int4", "INT4", "INT8"), ("int16x8", "INT8", "INT16")],
+    [
+        ("float32", "FLOAT32", "FLOAT32"),
+        ("int4", "INT4", "INT8"),
+        ("int16x8", "INT8", "INT16"),
+        ("dynamic", "INT8", "FLOAT32"),
+    ],
 )
 def test_tflite_layer(float_tflite: bytes, precision: str, weights: str, made: str) -> None:
     samples = channels_last(nets.samples(16))
@@ -99,7 +162,7 @@ def test_tflite_layer(float_tflite: bytes, precision: str, weights: str, made: s
     tensors = model.subgraphs[0].tensors
     assert tensors[operator.inputs[1]].type == getattr(kinds, weights)
     assert tensors[operator.outputs[0]].type == getattr(kinds, made)
-    assert bool(float_operators(model)) == (precision == "float32")
+    assert bool(float_operators(model)) == (made == "FLOAT32")
 
 
 def test_a_layer_that_no_operator_is_of_is_an_error() -> None:

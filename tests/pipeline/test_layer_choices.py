@@ -152,7 +152,7 @@ def test_a_rank_that_pruning_has_put_out_of_reach(module: torch.nn.Module, graph
     ("text", "told"),
     [
         ("[layers.conv1]\nprecison = 'int4'", "known keys: low_rank, sparsity, soft, weights, precision"),
-        ("[layers.conv1]\nprecision = 'int3'", "'float32', 'int8', 'int16x8' or 'int4'"),
+        ("[layers.conv1]\nprecision = 'int3'", "'int4', 'dynamic' or 'float16'"),
         ("[layers.conv1]\nsparsity = 1.0", "less than 1"),
         ("[units.conv1]\nkeep_ratio = 0.0", "greater than 0"),
         ("calibration = 'best'", "'minmax', 'percentile', 'entropy' or 'mse'"),
