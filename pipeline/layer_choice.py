@@ -23,6 +23,7 @@ WeightMethod = Literal[
 Importance = Literal["magnitude", "magnitude_l1", "taylor", "batch_norm", "contribution", "random"]
 RecoveryMethod = Literal["full", "last_layers", "layer_wise"]
 Matching = Literal["logits", "features", "attention", "gradients"]
+Schedule = Literal["constant", "linear", "cubic", "one_cycle"]
 Correction = Literal["equalisation", "bias_correction"]
 CalibrationMethod = Literal["minmax", "percentile", "entropy", "mse"]
 # Every layer that a choice is legal for and that no other choice names.

@@ -19,6 +19,7 @@ from pipeline.layer_choice import (
     LayerChoice,
     Matching,
     RecoveryMethod,
+    Schedule,
 )
 from pipeline.legality import check_every, check_layers
 
@@ -36,7 +37,8 @@ class RecoveryChoice(Record):
     KL(softmax(t/T) || softmax(s/T))  (Hinton et al., 2015). `matching` adds `matching_weight` times the
     distance of what teacher and student compute on the way. `method` says which layers are trained when.
     With `patience`, recovery ends after so many epochs that brought nothing on the search split, and the
-    best weights stay. `quantization_epochs` of quantization-aware training follow; their ranges go into the
+    best weights stay. By `sparsity_schedule` zeros come at once or step by step over the first three
+    quarters. `quantization_epochs` of quantization-aware training follow; their ranges go into the
     INT8 file.
     """
 
@@ -49,6 +51,7 @@ class RecoveryChoice(Record):
     matching: Matching = "logits"
     matching_weight: float = Field(default=1.0, ge=0.0)
     patience: int = Field(default=0, ge=0)
+    sparsity_schedule: Schedule = "constant"
 
     def canonical_json(self) -> str:
         """JSON without what choices of an earlier version did not have, where it asks for nothing."""
@@ -66,6 +69,7 @@ class CompressionPlan(Record):
     units: dict[str, UnitChoice] = Field(default_factory=dict)
     removed: tuple[str, ...] = ()
     layers: dict[str, LayerChoice] = Field(default_factory=dict)
+    sparsity: float = Field(default=0.0, ge=0.0, lt=1.0)
     precision: Literal["float32", "int8"] = "int8"
     calibration: CalibrationMethod = "minmax"
     corrections: tuple[Correction, ...] = ()
@@ -103,6 +107,13 @@ class CompressionPlan(Record):
     def widths(self, graph: ModelGraph) -> dict[str, int]:
         """Width of every unit of `graph` under this plan, removed blocks included."""
         return {unit.name: unit.width_at(self.keep_ratio(unit.name)) for unit in graph.units}
+
+    def where_training_begins(self) -> Self:
+        """This plan without the zeros that come step by step while it is trained."""
+        if self.recovery.sparsity_schedule == "constant":
+            return self
+        layers = {n: choice.model_copy(update={"sparsity": 0.0}) for n, choice in self.layers.items()}
+        return self.model_copy(update={"layers": layers, "sparsity": 0.0})
 
     def checked(self, graph: ModelGraph) -> Self:
         """This plan, if it fits `graph`.
@@ -147,6 +158,11 @@ class CompressionPlan(Record):
                 f"layer {formed[0]!r} has weights of a form of its own, and quantization-aware training is "
                 "for the INT8 form: leave out one of weights and recovery.quantization_epochs"
             )
+        if self.recovery.patience and self.recovery.sparsity_schedule != "constant":
+            raise PlanError(
+                "patience could keep the weights of an epoch before the last zeros have come: leave out one "
+                "of recovery.patience and recovery.sparsity_schedule"
+            )
         if self.corrections and self.recovery.quantization_epochs > 0:
             raise PlanError(
                 f"{self.corrections[0]} changes the weights that quantization-aware training found ranges "
@@ -175,8 +191,15 @@ class CompressionPlan(Record):
 
 
 # What plans of earlier versions did not have; where it asks for nothing, it is not told.
-_NEWER_OF_PLAN = ("layers", "calibration", "corrections")
-_NEWER_OF_RECOVERY = ("quantization_epochs", "method", "matching", "matching_weight", "patience")
+_NEWER_OF_PLAN = ("layers", "sparsity", "calibration", "corrections")
+_NEWER_OF_RECOVERY = (
+    "quantization_epochs",
+    "method",
+    "matching",
+    "matching_weight",
+    "patience",
+    "sparsity_schedule",
+)
 
 
 def _silent(record: Record, names: Iterable[str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pipeline.graph import ModelGraph
 from pipeline.methods.batch_norm import reestimate_
 from pipeline.methods.distillation import task_loss
 from pipeline.methods.importance import BatchLoss
-from pipeline.methods.layer_methods import apply_, factorise_layers_, layer_choices, with_ranks
+from pipeline.methods.layer_methods import apply_, factorise_layers_, layer_choices, settled_plan
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.reward import Baseline, reward
@@ -110,7 +110,7 @@ class Workbench:
         Raises:
             PlanError: the plan does not fit; names the unit, block or layer.
         """
-        return with_ranks(plan, self.graph, self._cutter.cut(plan))
+        return settled_plan(plan, self.graph, self._cutter.cut(plan))
 
     def judge(self, module: nn.Module, split: Split) -> float:
         """The task's metric of `module` on `split`."""

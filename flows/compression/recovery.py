@@ -36,7 +36,7 @@ def rehearse_station(session: Session, found: Trial) -> Trial:
     """Recover a trial's plan for a short while and judge the float module on the verdict split."""
     started = time.monotonic()
     choice = found.plan.recovery.model_copy(update={"epochs": REHEARSAL_SHARE * session.job.recovery_epochs})
-    module = session.workbench.build(found.plan)
+    module = session.workbench.build(found.plan.where_training_begins())
     checkpoint = session.folder / "candidates" / found.plan.plan_id / "rehearsal.safetensors"
     with session.timed("rehearsal"):
         _fine_tune(session, module, found.plan, choice, checkpoint)
@@ -54,7 +54,7 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     choice = found.plan.recovery.model_copy(update={"epochs": job.recovery_epochs})
     plan = found.plan.model_copy(update={"recovery": choice})
     folder = session.folder / "candidates" / plan.plan_id
-    module = session.workbench.build(found.plan)
+    module = session.workbench.build(found.plan.where_training_begins())
     for name in SUFFIX.values():
         # Made of other weights, by a process that was killed before it wrote the trial down.
         (folder / name).unlink(missing_ok=True)

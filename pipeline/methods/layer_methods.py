@@ -13,13 +13,14 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from pipeline.graph import ModelGraph
-from pipeline.layer_choice import LayerChoice, LowRank
+from pipeline.layer_choice import LayerChoice, LowRank, Schedule
 from pipeline.legality import choices_of
 from pipeline.methods.low_rank import factorise_, rank_for
 from pipeline.methods.quantizers import quantizer_for
 from pipeline.methods.quantizers.base import WeightQuantizer
 from pipeline.methods.quantizers.uniform import NetworkWide
-from pipeline.methods.sparsity import Masked
+from pipeline.methods.schedules import ratio_at
+from pipeline.methods.sparsity import Masked, global_shares
 from pipeline.plan import CompressionPlan
 
 
@@ -42,19 +43,51 @@ def factorise_layers_(module: nn.Module, choices: Mapping[str, LayerChoice]) -> 
     }
 
 
-def with_ranks(plan: CompressionPlan, graph: ModelGraph, module: nn.Module) -> CompressionPlan:
-    """The plan with a rank where it asks for a share of energy, which only the weights tell.
+def settled_plan(plan: CompressionPlan, graph: ModelGraph, module: nn.Module) -> CompressionPlan:
+    """The plan with nothing open that only the weights tell.
+
+    Shares of energy become ranks, and a share of all weights becomes a share of each layer that has none of
+    its own.
 
     Args:
         module: cut as the plan says, not yet factorised.
     """
     settled = {}
+    if plan.sparsity > 0.0:
+        settled = _with_global_sparsity(plan, graph, module)
+        plan = plan.model_copy(update={"layers": plan.layers | settled, "sparsity": 0.0})
     for name, choice in layer_choices(plan, graph).items():
         if choice.low_rank is not None and choice.low_rank.energy is not None:
             rank = rank_for(module.get_submodule(name), name, choice.low_rank)
             low_rank = LowRank(kind=choice.low_rank.kind, rank=rank)
             settled[name] = choice.model_copy(update={"low_rank": low_rank})
     return plan.model_copy(update={"layers": plan.layers | settled}) if settled else plan
+
+
+def _with_global_sparsity(
+    plan: CompressionPlan, graph: ModelGraph, module: nn.Module
+) -> dict[str, LayerChoice]:
+    there = dict(module.named_modules())
+    choices = layer_choices(plan, graph)
+    weights = {}
+    for layer in graph.layers:
+        weight = getattr(there.get(layer.name), "weight", None)
+        if isinstance(weight, torch.Tensor) and choices.get(layer.name, LayerChoice()).sparsity == 0.0:
+            weights[layer.name] = weight
+    return {
+        name: choices.get(name, LayerChoice()).model_copy(update={"sparsity": share})
+        for name, share in global_shares(weights, plan.sparsity).items()
+    }
+
+
+def thin_(module: nn.Module, schedule: Schedule, step: int, steps: int) -> None:
+    """Let as many weights be zero as the schedule has for the step, of the final share that is held."""
+    for layer in module.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            held = layer.parametrizations["weight"]
+            for step_of in held:
+                if isinstance(step_of, Masked):
+                    step_of.set_(held.original, ratio_at(schedule, step, steps, step_of.sparsity))
 
 
 def hold_(module: nn.Module, choices: Mapping[str, LayerChoice]) -> None:

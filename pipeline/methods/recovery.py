@@ -23,6 +23,7 @@ from pipeline.data.base import Dataset, Metric
 from pipeline.methods.best_weights import BestWeights
 from pipeline.methods.checkpoint import Checkpoint
 from pipeline.methods.distillation import recovery_loss
+from pipeline.methods.layer_methods import thin_
 from pipeline.methods.matching import Matcher
 from pipeline.methods.phases import trained_at
 from pipeline.methods.teacher import RememberingTeacher
@@ -39,6 +40,8 @@ PROBE_STEPS = 12
 ALONE_IS_FASTER = 0.7
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
+# Zeros that come step by step have all come by then; what is left of the training settles the others.
+THINNED_BY, THIN_EVERY = 0.75, 16
 SMALLEST_BATCH, LARGEST_BATCH = 8, 128
 
 
@@ -180,6 +183,7 @@ class _Run:
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate(number)
         self._open_layers(number)
+        self._thin(number)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             outputs = self._forward(inputs)
         choice, metric = self.lesson.choice, self.lesson.dataset.metric
@@ -199,6 +203,12 @@ class _Run:
             for name, tensor in self.module.named_parameters():
                 tensor.requires_grad_(name in trained)
 
+    def _thin(self, number: int) -> None:
+        """Let as many weights be zero as the schedule has for this step."""
+        schedule, ramp = self.lesson.choice.sparsity_schedule, max(1, int(THINNED_BY * self.steps))
+        if schedule != "constant" and number <= ramp and (number % THIN_EVERY == 0 or number == ramp):
+            thin_(self.module, schedule, number, ramp)
+
     def is_over(self) -> bool:
         """True once epochs have brought nothing for as long as the choice's patience."""
         judge = self.lesson.judge
@@ -211,6 +221,8 @@ class _Run:
 
     def keep_best(self) -> None:
         """Put the best weights back, if any were kept, and let every parameter have gradients again."""
+        if self.lesson.choice.sparsity_schedule != "constant":
+            thin_(self.module, "constant", 1, 1)
         self._best.restore_(self.module)
         for tensor in self.module.parameters():
             tensor.requires_grad_(True)

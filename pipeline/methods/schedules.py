@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
 from device_bench.errors import BadInputError
+from pipeline.layer_choice import Schedule
 
-Schedule = Literal["constant", "linear", "cubic", "one_cycle"]
 Made = TypeVar("Made")
 
 

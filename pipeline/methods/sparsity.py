@@ -57,13 +57,13 @@ def global_shares(weights: dict[str, torch.Tensor], sparsity: float) -> dict[str
     }
 
 
-def soft_threshold(weight: torch.Tensor, threshold: float) -> torch.Tensor:
+def soft_threshold(weight: torch.Tensor, threshold: torch.Tensor | float) -> torch.Tensor:
     """sign(w) · max(|w| − t, 0); its gradient is 1 where the weight stays and 0 elsewhere."""
-    return weight.sign() * (weight.abs() - max(threshold, 0.0)).clamp_min(0.0)
+    return weight.sign() * (weight.abs() - threshold).clamp_min(0.0)
 
 
 class Masked(torch.nn.Module):
-    """A parametrization that keeps zeros at zero; the mask is set once.
+    """A parametrization that keeps zeros at zero.
 
     Args:
         weight: gives the mask and the threshold.
@@ -72,12 +72,22 @@ class Masked(torch.nn.Module):
     """
 
     mask: torch.Tensor
+    threshold: torch.Tensor
 
     def __init__(self, weight: torch.Tensor, sparsity: float, soft: bool) -> None:
         super().__init__()
-        self.register_buffer("mask", mask_for(weight, sparsity))
-        self._threshold = threshold_for(weight, sparsity) if soft else 0.0
+        self.sparsity = sparsity
+        self._soft = soft
+        self.register_buffer("mask", torch.ones(weight.shape, dtype=torch.bool))
+        self.register_buffer("threshold", torch.zeros(()))
+        self.set_(weight, sparsity)
+
+    def set_(self, weight: torch.Tensor, sparsity: float) -> None:
+        """Choose anew which weights are zero, and how many."""
+        self.mask.copy_(mask_for(weight, sparsity))
+        if self._soft:
+            self.threshold.fill_(max(0.0, threshold_for(weight, sparsity)))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight with its zeros."""
-        return soft_threshold(weight, self._threshold) * self.mask
+        return soft_threshold(weight, self.threshold) * self.mask

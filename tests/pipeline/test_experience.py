@@ -213,8 +213,9 @@ def test_a_trial_without_accuracy_must_say_why() -> None:
 def told_today(plan: dict[str, Any]) -> dict[str, Any]:
     """A stored plan with what later versions added, whose defaults ask for nothing."""
     recovery = {"quantization_epochs": 0.0, "method": "full", "matching": "logits", "matching_weight": 1.0}
-    later = {"layers": {}, "calibration": "minmax", "corrections": []}
-    return plan | later | {"recovery": plan["recovery"] | recovery | {"patience": 0}}
+    recovery |= {"patience": 0, "sparsity_schedule": "constant"}
+    later = {"layers": {}, "sparsity": 0.0, "calibration": "minmax", "corrections": []}
+    return plan | later | {"recovery": plan["recovery"] | recovery}
 
 
 def test_golden_plan() -> None:

@@ -19,11 +19,11 @@ from pipeline.methods.layer_methods import (
     hold_,
     layer_choices,
     release_,
+    settled_plan,
     stored_bytes,
-    with_ranks,
 )
 from pipeline.model import load_model
-from pipeline.plan import CompressionPlan, UnitChoice
+from pipeline.plan import CompressionPlan, RecoveryChoice, UnitChoice
 from pipeline.plan_file import read_plan
 from pipeline.task import ModelSpec
 from pipeline.tracing import trace
@@ -125,7 +125,7 @@ def test_prune_then_factorise_then_thin_and_back_from_files(
             "linear": LayerChoice(low_rank=LowRank(kind="svd", ratio=0.3)),
         },
     )
-    settled = with_ranks(asked, graph, compress(module, graph, asked.model_copy(update={"layers": {}})))
+    settled = settled_plan(asked, graph, compress(module, graph, asked.model_copy(update={"layers": {}})))
     rank = settled.layers["layer2.1.conv1"].low_rank.rank  # type: ignore[union-attr]
     assert rank is not None and 1 <= rank <= 16
     made = compress(module, graph, settled)
@@ -137,6 +137,54 @@ def test_prune_then_factorise_then_thin_and_back_from_files(
     again = load_compressed(tmp_path)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(again(x), made.eval()(x))
+
+
+def test_a_share_of_all_weights_becomes_one_of_each_layer(module: torch.nn.Module, graph: ModelGraph) -> None:
+    asked = CompressionPlan(
+        sparsity=0.5, layers={"conv1": LayerChoice(sparsity=0.1), "linear": LayerChoice(precision="float32")}
+    )
+    settled = settled_plan(asked, graph, module)
+    assert settled.sparsity == 0.0
+    assert settled.layers["conv1"].sparsity == 0.1
+    assert settled.layers["linear"].precision == "float32"
+    shares = {name: choice.sparsity for name, choice in settled.layers.items() if name != "conv1"}
+    weights = {name: module.get_submodule(name).weight.detach() for name in shares}
+    zeros = sum(shares[name] * weights[name].numel() for name in shares)
+    assert zeros / sum(weight.numel() for weight in weights.values()) == pytest.approx(0.5, abs=1e-3)
+    assert max(shares.values()) - min(shares.values()) > 0.1
+    # One threshold: what stays of any layer is larger than what goes of any other.
+    edges = [float(w.abs().flatten().sort().values[int(shares[n] * w.numel())]) for n, w in weights.items()]
+    assert max(edges) / min(edges) < 1.1
+
+
+def test_a_plan_begins_dense_where_zeros_come_step_by_step() -> None:
+    layers = {"conv1": LayerChoice(sparsity=0.5, precision="int4")}
+    at_once = CompressionPlan(layers=layers)
+    assert at_once.where_training_begins() == at_once
+    begun = at_once.model_copy(update={"recovery": RecoveryChoice(sparsity_schedule="cubic")})
+    assert begun.where_training_begins().layers == {"conv1": LayerChoice(precision="int4")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"recovery": {"patience": 1, "sparsity_schedule": "cubic"}}, "leave out one of recovery.patience"),
+        (
+            {"corrections": ["equalisation"], "recovery": {"quantization_epochs": 1.0}},
+            "leave out one of corrections",
+        ),
+        (
+            {
+                "corrections": ["equalisation"],
+                "layers": {"conv1": {"weights": {"method": "ternary", "bits": 2}}},
+            },
+            "equalisation would scale them out of it",
+        ),
+    ],
+)
+def test_methods_that_undo_each_other(graph: ModelGraph, asked: dict[str, object], told: str) -> None:
+    with pytest.raises(PlanError, match=told):
+        CompressionPlan.model_validate(asked).checked(graph)
 
 
 def test_a_rank_that_pruning_has_put_out_of_reach(module: torch.nn.Module, graph: ModelGraph) -> None:

@@ -13,11 +13,14 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.data.base import Dataset
+from pipeline.layer_choice import LayerChoice, Schedule
 from pipeline.methods import recovery
 from pipeline.methods.best_weights import BestWeights
+from pipeline.methods.layer_methods import hold_, release_, thin_
 from pipeline.methods.matching import Matcher
 from pipeline.methods.phases import trained_at
 from pipeline.methods.recovery import Lesson, recover_
+from pipeline.methods.schedules import ratio_at
 from pipeline.methods.views import Views
 from pipeline.plan import RecoveryChoice
 
@@ -84,6 +87,57 @@ def test_layer_wise_trains_all_in_the_end(pictures: Dataset) -> None:
     )
     for layer in (0, 2, 5):
         assert not torch.equal(module[layer].weight, before[layer].weight)
+
+
+def sparse(steps: list[float], module: nn.Module) -> None:
+    steps.append(float((module[2].weight == 0).float().mean()))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cubic", "one_cycle"])
+def test_zeros_come_by_the_schedule_and_have_all_come_before_the_end(
+    pictures: Dataset, schedule: Schedule
+) -> None:
+    module, shares = net(), []
+    hold_(module, {"2": LayerChoice(sparsity=0.75)})
+    choice = RecoveryChoice(epochs=8, sparsity_schedule=schedule)
+    with torch.no_grad():
+        thin_(module, schedule, 0, 36)
+    module.register_forward_pre_hook(lambda layer, _: sparse(shares, layer))
+    recover_(module, Lesson(pictures, Views(pictures, 0), None, choice), silent)
+    # 48 steps, of which 36 are the ramp; zeros are chosen anew every sixteenth.
+    assert len(shares) == 48
+    wanted = [round(144 * ratio_at(schedule, step, 36, 0.75)) / 144 for step in (0, 16, 32, 36)]
+    assert [shares[0], shares[16], shares[32], shares[36]] == pytest.approx(wanted)
+    assert shares[15] == shares[0] and shares[-1] == pytest.approx(0.75)
+    release_(module)
+    assert float((module[2].weight == 0).float().mean()) == pytest.approx(0.75)
+
+
+class Cut(Views):
+    """Stops training where it is asked for its so-and-so-many-th batch."""
+
+    def __init__(self, dataset: Dataset, at: int) -> None:
+        super().__init__(dataset, 0)
+        self._left = at
+
+    def batch(self, view: int, indices: torch.Tensor) -> torch.Tensor:
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        return super().batch(view, indices)
+
+
+def test_a_killed_recovery_goes_on_with_the_zeros_it_had(pictures: Dataset, tmp_path: Path) -> None:
+    choice = RecoveryChoice(epochs=8, sparsity_schedule="cubic")
+    whole, stopped, resumed = (net() for _ in range(3))
+    for module in (whole, stopped, resumed):
+        hold_(module, {"2": LayerChoice(sparsity=0.75, soft=True)})
+    recover_(whole, Lesson(pictures, Views(pictures, 0), None, choice), silent)
+    file = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        recover_(stopped, Lesson(pictures, Cut(pictures, 26), None, choice, checkpoint=file), silent)
+    recover_(resumed, Lesson(pictures, Views(pictures, 0), None, choice, checkpoint=file), silent)
+    assert torch.equal(resumed[2].weight, whole[2].weight)
 
 
 def test_patience_keeps_the_best_weights(pictures: Dataset) -> None:
