@@ -35,7 +35,7 @@ def compress(
         str | None,
         typer.Option(
             help="meta, rl2, maml, fomaml, reptile, anil, recurrent, reinforce, nsga2, tpe, random, uniform, "
-            "greedy, knapsack, or the file of a trained one. Default: meta."
+            "greedy, knapsack, bisection, or the file of a trained one. Default: meta."
         ),
     ] = None,
     plan: Annotated[

@@ -22,6 +22,7 @@ from flows.compression.recovery import recover_station, rehearse_station
 from flows.compression.releasing import release_station
 from flows.compression.spread_search import probe_all, source_of, try_batch
 from flows.compression.stages import (
+    POLICIES_THAT_TRAIN,
     baseline_station,
     changes_left,
     prepare_station,
@@ -163,7 +164,7 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
     if not session.trials:
         watch.stage("first trial", 1)
         watch.advance(0, f"trial 1 of {job.trials}: to see that everything works")
-        trial(session, context, 1)
+        _try(session, context, 1)
     if job.scheduler is not None:
         _search_on_cluster(session, context, job.scheduler)
         return
@@ -176,13 +177,27 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
     session.keep_task(context)
     context = with_effects(context, session.effects)
     watch.stage("trials", job.trials)
-    for number in range(2, job.trials + 1):
+    first = 1 if job.policy in POLICIES_THAT_TRAIN else 2
+    for number in range(first, job.trials + 1):
         watch.best(best_trial_in_words(session.trials, context))
         watch.advance(number - 1, f"trial {number} of {job.trials}")
-        if trial(session, context, number) is None:
+        if _try(session, context, number) is None:
             watch.note(f"{job.policy} has no further plan to propose: {number - 1} trials were made")
             break
     watch.best(best_trial_in_words(session.trials, context))
+
+
+def _try(session: Session, context: PolicyContext, number: int) -> Trial | None:
+    """One trial, recovered at once where the policy goes by what training leaves."""
+    found: Trial | None = trial(session, context, number)
+    trains = session.job.policy in POLICIES_THAT_TRAIN and session.job.recovery_epochs > 0
+    if found is None or found.failure is not None or not trains or session.is_recovered(number):
+        return found
+    watch, target = reporter(), session.present[0].name
+    watch.stage(f"train trial {number}", 1.0)
+    done: Trial = recover(session, found, target, f"trial {number} for {target}")
+    watch.stage("trials", session.job.trials)
+    return done
 
 
 def _search_on_cluster(session: Session, context: PolicyContext, scheduler: str) -> None:
@@ -211,7 +226,7 @@ def _search_on_cluster(session: Session, context: PolicyContext, scheduler: str)
 def _rehearse_some(session: Session, yardstick: Yardstick) -> None:
     """Rehearse the trials among which the recoveries will have to choose."""
     job, watch = session.job, reporter()
-    if job.recovery_epochs <= 0 or job.recoveries == 0:
+    if job.recovery_epochs <= 0 or job.recoveries == 0 or job.policy in POLICIES_THAT_TRAIN:
         return
     names = [target.name for target in session.present]
     chosen = to_rehearse(session.trials, names, yardstick, job.budget.max_drop, job.rehearsals)
@@ -230,7 +245,8 @@ def _recover_for(session: Session, yardstick: Yardstick, target: str, decided: s
     have ended at one go; `decided` are the trials whose recovery is known by now.
     """
     job = session.job
-    most = job.recoveries if job.recovery_epochs > 0 else 0
+    trained = job.policy in POLICIES_THAT_TRAIN
+    most = job.recoveries if job.recovery_epochs > 0 and not trained else 0
     # A plan that was given is made a file of in any case, after no epoch at all if that is asked for.
     for attempt in range(1 if job.plan is not None else most):
         found = next_to_recover(session.trials_known(decided), target, yardstick, job.budget.max_drop)

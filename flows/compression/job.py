@@ -60,6 +60,8 @@ class CompressJob(Record):
     def _scheduler_of_dask(self) -> CompressJob:
         if (self.runner == "dask") != (self.scheduler is not None):
             raise ValueError("runner dask and scheduler tcp://HOST:PORT are given together, or neither")
+        if self.runner == "dask" and self.policy == "bisection":
+            raise ValueError("policy bisection trains each plan before it makes the next, with runner local")
         return self
 
     def from_anywhere(self) -> CompressJob:

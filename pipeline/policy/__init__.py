@@ -18,6 +18,7 @@ POLICIES: dict[str, str] = {
     "fomaml": "pipeline.policy.adapted:FomamlPolicy",
     "reptile": "pipeline.policy.adapted:ReptilePolicy",
     "anil": "pipeline.policy.adapted:AnilPolicy",
+    "bisection": "pipeline.policy.bisection:BisectionPolicy",
     "greedy": "pipeline.policy.greedy:GreedyPolicy",
     "knapsack": "pipeline.policy.knapsack:KnapsackPolicy",
     "nsga2": "pipeline.policy.nsga2:Nsga2Policy",

@@ -15,6 +15,7 @@ from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.policy import DEFAULT_POLICY, POLICIES, load_policy
 from pipeline.policy.base import Change, PolicyContext, shape_of
+from pipeline.policy.bisection import last_good, middles
 from pipeline.policy.uniform import evenly_spread, in_strides, ladder, macs_share
 
 
@@ -44,6 +45,38 @@ class TestUniform(PolicySuite):
     @pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 49])
     def test_strides_reach_everything_once(self, count: int) -> None:
         assert sorted(in_strides(count)) == list(range(count))
+
+
+class TestBisection(PolicySuite):
+    name = "bisection"
+
+    @pytest.mark.parametrize("last", [0, 1, 20, 33])
+    def test_ends_at_the_last_rung_within_the_budget(self, context: PolicyContext, last: int) -> None:
+        rungs = ladder(context.space)
+        places = {shape_of(plan): place for place, plan in enumerate(rungs)}
+        history: list[Trial] = []
+        while last_good(context, history, rungs)[0] + 1 < last_good(context, history, rungs)[1]:
+            (plan,) = load_policy("bisection").propose(context, history, 1)
+            place = places[shape_of(plan)]
+            trial = trial_of(context.graph, plan, len(history), "bisection")
+            left = context.float_accuracy - (0.0 if place <= last else 2 * context.budget.max_drop + 1.0)
+            # What the cut has left says the opposite: only what training has left counts.
+            before = 100.0 - place
+            history.append(trial.model_copy(update={"accuracy": before, "accuracy_recovered": left}))
+        assert last_good(context, history, rungs) == (last, last + 1)
+        assert len(history) <= len(rungs).bit_length()
+
+    def test_what_diverged_is_not_good(self, context: PolicyContext) -> None:
+        rungs = ladder(context.space)
+        trial = trial_of(context.graph, rungs[5], 0, "bisection")
+        diverged = trial.model_copy(update={"accuracy_recovered": float("nan")})
+        assert last_good(context, [diverged], rungs) == (0, 5)
+
+    @pytest.mark.parametrize(("first", "end"), [(0, 0), (3, 4), (1, 9), (0, 50)])
+    def test_middles_reach_everything_once(self, first: int, end: int) -> None:
+        found = list(middles(first, end))
+        assert sorted(found) == list(range(first, end))
+        assert found[:1] == [(first + end) // 2][: len(found)]
 
 
 class TestRandom(PolicySuite):
