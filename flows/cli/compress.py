@@ -51,6 +51,10 @@ def compress(
         int | None,
         typer.Option(help="Plans to recover for a twelfth of that, to see which to choose. Default: 6."),
     ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="A further teacher for recovery, MODEL=WEIGHTS or an ONNX file; may be repeated."),
+    ] = None,
     robustness: Annotated[
         bool | None,
         typer.Option("--robustness", help="Also judge under FGSM, PGD and common corruptions."),

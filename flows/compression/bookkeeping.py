@@ -39,6 +39,7 @@ class Session:
 
     `trials`, `effects` and `baselines` grow as the run goes on; everything in them is on disk first.
     `shares`: of plain INT8's latency, by target and unit. `record`: of the task, once the probes are made.
+    `taught_by`: what recoveries learn from: the original, or it and further teachers together.
     """
 
     job: CompressJob
@@ -50,6 +51,7 @@ class Session:
     log: TrialLog
     store: ExperienceStore
     weights_are_foreign: bool
+    taught_by: nn.Module
     trials: list[Trial] = field(default_factory=list)
     effects: dict[Change, Effect] = field(default_factory=dict)
     baselines: list[Baseline] = field(default_factory=list)
@@ -142,10 +144,10 @@ class Session:
         return self._views
 
     def teacher(self, bf16: bool) -> RememberingTeacher:
-        """The original model as a teacher that remembers, shared by all recoveries of the run."""
+        """The run's teacher, which remembers what it was asked; all recoveries share it."""
         if self._teacher is None:
             cache = self.folder / "cache"
-            self._teacher = RememberingTeacher(self.workbench.module, len(self.views()), cache, bf16=bf16)
+            self._teacher = RememberingTeacher(self.taught_by, len(self.views()), cache, bf16=bf16)
         return self._teacher
 
     def test(self) -> Split:

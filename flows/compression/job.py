@@ -21,6 +21,23 @@ GIVEN = "given"
 BUDGET_FIELDS = tuple(name for name in Budget.model_fields if name != "schema_version")
 
 
+class TeacherChoice(Record):
+    """A further teacher for recoveries, beside the original model, whose own share is 1."""
+
+    model: str
+    weights: str | None = None
+    share: float = Field(default=1.0, gt=0.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: object) -> object:
+        """MODEL=WEIGHTS, or an ONNX file."""
+        if not isinstance(given, str):
+            return given
+        model, _, weights = given.partition("=")
+        return {"model": model, "weights": weights or None}
+
+
 class CompressJob(Record):
     """Everything one run needs to know; stored as `job.json` in the run's folder.
 
@@ -47,6 +64,9 @@ class CompressJob(Record):
     rehearsals: int = Field(
         default=6, ge=0, le=100, description="Plans to recover for a twelfth of that, to see which to choose."
     )
+    teachers: tuple[TeacherChoice, ...] = Field(
+        default=(), description="Further teachers for recovery: MODEL=WEIGHTS, or an ONNX file."
+    )
     robustness: bool = Field(default=False, description="Also judge under FGSM, PGD and common corruptions.")
     threads: int = Field(default=1, ge=1, description="Threads of the runtimes.")
     seed: int = Field(default=0, description="Fixes everything random.")
@@ -72,7 +92,13 @@ class CompressJob(Record):
         if self.data.endswith(".npz"):
             paths["data"] = self.data
         absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
-        return self.model_copy(update=absolute)
+        return self.model_copy(update={**absolute, "teachers": tuple(map(_from_anywhere, self.teachers))})
+
+
+def _from_anywhere(teacher: TeacherChoice) -> TeacherChoice:
+    paths = {"weights": teacher.weights, "model": teacher.model if teacher.model.endswith(".onnx") else None}
+    absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
+    return teacher.model_copy(update=absolute)
 
 
 def stored_job(run: Path) -> CompressJob:
@@ -124,6 +150,8 @@ def make_job(given: Mapping[str, object]) -> CompressJob:
     if isinstance(keys.get("target"), str | list | tuple):
         target = keys.pop("target")
         keys["targets"] = [target] if isinstance(target, str) else target
+    if "teacher" in keys:
+        keys["teachers"] = keys.pop("teacher")
     _put_plan(keys)
     for name in keys:
         if name not in CompressJob.model_fields:

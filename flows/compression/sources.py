@@ -1,4 +1,4 @@
-"""Someone else's ONNX file, kept in the run's folder: nothing of a run may depend on where it lay."""
+"""Someone else's file, kept as ONNX in the run's folder: nothing of a run may depend on where it lay."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from device_bench.storage import write_whole
+from pipeline.keras_import import keras_to_onnx
+from pipeline.model_source import is_keras, is_onnx
 from pipeline.task import ModelSpec
 
 SOURCE_FILE = "source.onnx"
@@ -17,13 +19,30 @@ def at_hand(spec: ModelSpec, run: Path) -> ModelSpec:
     return spec.model_copy(update={"source": str(copy)}) if copy.exists() else spec
 
 
+def fetch_source(spec: ModelSpec, run: Path) -> None:
+    """Convert a Keras source, once, into the run's folder.
+
+    Raises:
+        MissingExtraError: TensorFlow is not installed.
+        ModelError: it cannot be converted.
+    """
+    if (run / SOURCE_FILE).exists() or not is_keras(spec.source):
+        return
+    converted = run / f"{SOURCE_FILE}.part"
+    try:
+        keras_to_onnx(Path(spec.source), spec.input_shape, converted)
+        converted.replace(run / SOURCE_FILE)
+    finally:
+        converted.unlink(missing_ok=True)
+
+
 def keep_source(spec: ModelSpec, run: Path) -> None:
     """Copy an ONNX source, which was loaded before, into the run's folder, its external data within.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    if not spec.source.endswith(".onnx") or (run / SOURCE_FILE).exists():
+    if not is_onnx(spec.source) or (run / SOURCE_FILE).exists():
         return
     import onnx
 
@@ -35,6 +54,6 @@ def seen_from(spec: ModelSpec, run: Path, folder: Path) -> ModelSpec:
 
     So the whole run can be moved, and its modules are rebuilt all the same.
     """
-    if not spec.source.endswith(".onnx"):
+    if not (run / SOURCE_FILE).exists():
         return spec
     return spec.model_copy(update={"source": os.path.relpath(run / SOURCE_FILE, folder)})

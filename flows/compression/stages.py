@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from device_bench.errors import RunError
 from device_bench.protocol import Failure
@@ -14,15 +15,16 @@ from exporters.profile import unit_shares, units_of_layers
 from exporters.proof import Prover
 from flows.compression.bookkeeping import Session
 from flows.compression.job import CompressJob
-from flows.compression.sources import at_hand, keep_source
+from flows.compression.sources import at_hand, fetch_source, keep_source
 from flows.compression.tampering import check_robustness
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset
 from pipeline.database import default_store
 from pipeline.evaluation import chance_of
 from pipeline.experience import ExperienceStore, Trial, TrialLog
+from pipeline.methods.ensemble import Ensemble
 from pipeline.model import load_model
-from pipeline.plan import CompressionPlan
+from pipeline.plan import CompressionPlan, RecoveryChoice
 from pipeline.policy import load_policy
 from pipeline.policy.base import Change, Effect, Policy, PolicyContext
 from pipeline.policy.given import GivenPolicy
@@ -60,6 +62,7 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
     spec, foreign = _with_weights(spec, dataset, job)
     # A model of the user's own may draw its weights: a resumed run must get the same ones.
     torch.manual_seed(job.seed)
+    fetch_source(spec, folder)
     module = load_model(at_hand(spec, folder))
     keep_source(spec, folder)
     graph = trace(module, spec.input_shape)
@@ -79,6 +82,7 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
         log=TrialLog(folder / "trials.jsonl"),
         store=ExperienceStore(default_store()),
         weights_are_foreign=foreign,
+        taught_by=_taught_by(job, spec, module, dataset),
     )
     session.open_books()
     return session
@@ -96,6 +100,19 @@ def _with_weights(spec: ModelSpec, dataset: Dataset, job: CompressJob) -> tuple[
         watch.advance(share, f"training {spec.source} on first use: {text}")
 
     return spec.model_copy(update={"weights": str(trained_weights(spec, dataset, job.seed, tell))}), False
+
+
+def _taught_by(job: CompressJob, spec: ModelSpec, module: nn.Module, dataset: Dataset) -> nn.Module:
+    """The original, or it and the job's further teachers as one; each is run once here."""
+    if not job.teachers:
+        return module
+    asked = [
+        ModelSpec(source=t.model, weights=t.weights, input_shape=spec.input_shape, outputs=spec.outputs)
+        for t in job.teachers
+    ]
+    heat = (job.plan.recovery if job.plan is not None else RecoveryChoice()).temperature
+    teachers = [module, *map(load_model, asked)]
+    return Ensemble(teachers, [1.0, *(t.share for t in job.teachers)], dataset.metric, heat)
 
 
 def baseline_station(session: Session) -> PolicyContext:

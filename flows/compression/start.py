@@ -101,11 +101,14 @@ def check_job(job: CompressJob) -> None:
             raise BadInputError(f"data file {job.data} does not exist; give the path of an .npz with x and y")
     elif ":" not in job.data and job.data not in DATASETS:
         raise unknown_name("data set", job.data, [*DATASETS, OWN_FILE, "module:callable"])
-    if job.model.endswith(".onnx"):
-        if not Path(job.model).is_file():
-            raise BadInputError(f"model file {job.model} does not exist; give the path of an ONNX file")
-    elif ":" not in job.model and job.model not in MODELS:
-        raise unknown_name("model", job.model, [*MODELS, "module:callable", "a file ending in .onnx"])
+    _check_model(job.model, job.weights)
+    for teacher in job.teachers:
+        _check_model(teacher.model, teacher.weights)
+        if teacher.model in MODELS and teacher.weights is None:
+            raise BadInputError(
+                f"teacher {teacher.model} has no weights of its own to teach by; give "
+                f"{teacher.model}=WEIGHTS.safetensors"
+            )
     for name in job.targets:
         target = find_target(name)
         if not target.compressible:
@@ -117,14 +120,24 @@ def check_job(job: CompressJob) -> None:
             raise BadInputError(f"target {name} is given {job.targets.count(name)} times; give it once")
     if job.plan is None:
         load_policy(job.policy)
-    if job.weights is not None and not Path(job.weights).is_file():
-        raise BadInputError(
-            f"weights file {job.weights} does not exist; give a .safetensors file, or leave it out"
-        )
     Shelf()
     Database(default_store()).close()
     for name in job.targets:
         check_real(find_target(name))
+
+
+def _check_model(source: str, weights: str | None) -> None:
+    from pipeline.zoo import MODELS
+
+    if source.endswith(".onnx"):
+        if not Path(source).is_file():
+            raise BadInputError(f"model file {source} does not exist; give the path of an ONNX file")
+    elif ":" not in source and source not in MODELS:
+        raise unknown_name("model", source, [*MODELS, "module:callable", "a file ending in .onnx"])
+    if weights is not None and not Path(weights).is_file():
+        raise BadInputError(
+            f"weights file {weights} does not exist; give a .safetensors file, or leave it out"
+        )
 
 
 def run_label(job: CompressJob) -> str:
