@@ -10,6 +10,7 @@ from device_bench.errors import MissingExtraError, unknown_name
 from pipeline import zoo
 from pipeline.callables import load_callable
 from pipeline.errors import ModelError, WeightsError
+from pipeline.model_source import FILES, is_keras, is_onnx
 from pipeline.task import ModelSpec
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ NAMED_KEYS = 5
 def load_model(spec: ModelSpec) -> nn.Module:
     """The model that `spec` describes, in evaluation mode, in float32 on the CPU.
 
-    Without `spec.weights` a zoo network has fresh weights, and an ONNX file its own.
+    Without `spec.weights` a zoo network has fresh weights, and an ONNX or Keras file its own.
 
     Raises:
         BadInputError: no zoo network of that name; names the nearest.
@@ -39,14 +40,18 @@ def load_model(spec: ModelSpec) -> nn.Module:
 
 
 def _build(spec: ModelSpec) -> nn.Module:
-    if spec.source.endswith(".onnx"):
+    if is_onnx(spec.source):
         from pipeline.onnx_import import import_onnx
 
         return import_onnx(Path(spec.source))
+    if is_keras(spec.source):
+        from pipeline.keras_import import import_keras
+
+        return import_keras(Path(spec.source), spec.input_shape)
     if ":" in spec.source:
         return _build_own(spec)
     if spec.source not in zoo.MODELS:
-        raise unknown_name("model", spec.source, [*zoo.MODELS, "module:callable", "a file ending in .onnx"])
+        raise unknown_name("model", spec.source, [*zoo.MODELS, "module:callable", *FILES])
     return zoo.build(spec.source, spec.input_shape, spec.outputs)
 
 

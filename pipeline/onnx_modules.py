@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from pipeline.onnx_absorption import Absorber
 from pipeline.zoo.resnet import OptionAShortcut
 
 Sizes = tuple[int, ...]
@@ -101,8 +102,8 @@ class Rewriter:
                     self._replace_(node, self._slice(node), 1)
                 case "OnnxMatMul":
                     self._replace_(node, self._linear(node), 1)
+        Absorber(self._module, self._first).absorb_()
         for node in list(self._module.graph.nodes):
-            self._absorb_bias_(node)
             self._join_shortcut_(node)
         self._clean_()
 
@@ -129,7 +130,8 @@ class Rewriter:
         varying = [dim for dim, (one, other) in enumerate(zip(first, second, strict=True)) if one != other]
         if len(varying) > 1:
             return None
-        if len(first) == 2 and varying == [0]:
+        given = self._first[node.args[0]]
+        if len(first) == 2 and varying == [0] and first[0] == len(given):
             # Written without a width, so that it still fits once channels before it are gone.
             return nn.Flatten()
         return StaticReshape(tuple(-1 if dim in varying else size for dim, size in enumerate(first)))
@@ -182,25 +184,6 @@ class Rewriter:
         self._module.set_submodule(str(node.target), layer)
         node.args = node.args[:arguments]
         node.kwargs = {}
-
-    def _absorb_bias_(self, node: fx.Node) -> None:
-        """A fixed vector added to what a linear layer alone gives is that layer's bias."""
-        if node.op != "call_module" or len(node.args) != 2:
-            return
-        module = self._module.get_submodule(str(node.target))
-        if type(module).__name__ != "OnnxBinaryMathOperation" or node.kwargs:
-            return
-        if getattr(module, "math_op_function", None) is not torch.add:
-            return
-        for product, vector in (node.args, node.args[::-1]):
-            layer = self._layer(product, nn.Linear)
-            if layer is None or not isinstance(vector, fx.Node) or vector.op != "get_attr":
-                continue
-            value = self._first[vector]
-            if layer.bias is None and value.shape == (layer.out_features,) and len(product.users) == 1:
-                layer.bias = nn.Parameter(value.clone())
-                node.replace_all_uses_with(product)
-                return
 
     def _join_shortcut_(self, node: fx.Node) -> None:
         """Every second pixel, then zero channels on both sides: the option-A shortcut, whose widths prune."""

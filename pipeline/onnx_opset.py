@@ -35,13 +35,20 @@ def at_opset_17(model: onnx.ModelProto) -> onnx.ModelProto:
         # Pad's fourth input, axes, came with opset 18; without it nothing changed since opset 13.
         elif node.op_type == "Gelu" or (node.op_type == "Pad" and len([n for n in node.input if n]) <= 3):
             node.domain = ASIDE
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
     if any(node.domain == ASIDE for node in copy.graph.node):
         copy.opset_import.append(helper.make_opsetid(ASIDE, 1))
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
-    if opset == OPSET:
-        return copy
-    converted: onnx.ModelProto = version_converter.convert_version(copy, OPSET)
-    return converted
+    if opset != OPSET:
+        copy = version_converter.convert_version(copy, OPSET)
+    for node in copy.graph.node:
+        # Back where it belongs: the shapes behind an operator of another domain are not inferred.
+        if node.domain == ASIDE and node.op_type == "Pad":
+            node.domain = ""
+        elif node.op_type == "GlobalMaxPool":
+            # onnx2torch does not know it, and knows what it is short for.
+            node.op_type = "ReduceMax"
+            node.attribute.append(helper.make_attribute("axes", [2, 3]))
+    return copy
 
 
 def register_aside() -> None:
@@ -61,8 +68,6 @@ def register_aside() -> None:
         return OperationConverterResult(torch_module=module, onnx_mapping=onnx_mapping_from_node(node))
 
     add_converter(operation_type="Gelu", version=1, domain=ASIDE)(gelu)
-    pad = get_converter(operation_type="Pad", version=13)
-    add_converter(operation_type="Pad", version=1, domain=ASIDE)(pad)
 
 
 def _drop_allowzero_(node: onnx.NodeProto, constants: dict[str, Any]) -> None:

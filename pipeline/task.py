@@ -21,7 +21,7 @@ class Budget(Record):
 
 
 class ModelSpec(Record):
-    """How to build the original model again: a zoo name, "module:callable", or an ONNX file's path."""
+    """How to build the original model again: zoo name, "module:callable", or a path (ONNX, Keras)."""
 
     source: str
     weights: str | None = None

@@ -1,0 +1,174 @@
+"""From a Keras file or a SavedModel folder to an ONNX file; TensorFlow is loaded here and nowhere else.
+
+    python -m pipeline.keras_conversion SOURCE TARGET.onnx SHAPE OUTCOME.json
+
+A process of its own, for TensorFlow takes half a gigabyte, threads and the process's output for itself.
+SHAPE is one sample of the data as edgeloop feeds it, such as "3,32,32"; OUTCOME says how it went.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before TensorFlow is imported: Keras may be set to another backend, and a GPU has nothing to do here.
+os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+
+import keras  # type: ignore[import-not-found,unused-ignore]
+import numpy as np
+import onnx
+import onnxruntime
+import tensorflow as tf
+import tf2onnx  # type: ignore[import-not-found,unused-ignore]
+
+from pipeline.errors import ModelError
+from pipeline.keras_graph import frozen_graph
+from pipeline.keras_import import Outcome
+from pipeline.keras_layout import channel_order
+from pipeline.model_source import KERAS_SUFFIXES
+from pipeline.onnx_opset import OPSET
+
+Shape = tuple[int, ...]
+# How far the ONNX file may be from the original, for samples drawn at random.
+RTOL, ATOL = 1e-3, 1e-4
+
+
+def convert(source: Path, target: Path, shape: Shape) -> bool:
+    """Write the model of `source` to `target` as ONNX, for samples of `shape`.
+
+    Returns:
+        whether a softmax at its end was left out: what edgeloop trains and judges are logits.
+
+    Raises:
+        ModelError: the model cannot be read or converted, does not fit the samples, or has several inputs.
+    """
+    if source.name.endswith(KERAS_SUFFIXES):
+        taken, call = _keras_file(source)
+    else:
+        taken, call = _saved_model(source)
+    if taken.dtype != tf.float32 or taken.shape.rank is None:
+        raise ModelError(
+            f"{source} takes {taken.dtype.name} of shape {taken.shape}; edgeloop feeds float32 samples of a "
+            "known number of dimensions: give the model such an input"
+        )
+    signature = tf.TensorSpec([None, *shape], tf.float32, name="x")
+    function = tf.function(
+        _ordered(call, channel_order(str(source), tuple(taken.shape[1:]), shape)), input_signature=[signature]
+    ).get_concrete_function()
+    if len(function.outputs) != 1 or function.outputs[0].dtype != tf.float32:
+        given = ", ".join(f"{tensor.dtype.name} {tensor.shape}" for tensor in function.outputs)
+        raise ModelError(f"{source} gives {given}; a model must give one float32 tensor")
+    graph, first, last = frozen_graph(function)
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph, input_names=[first], output_names=[last], opset=OPSET, name="keras"
+    )
+    _check_same(source, model, function, shape)
+    without = _drop_softmax_(model.graph)
+    onnx.save(model, target)
+    return without
+
+
+def _keras_file(source: Path) -> tuple[Any, Callable[[Any], Any]]:
+    """What the model in a Keras file takes, and how to call it; no code that it may hold is run."""
+    try:
+        model = keras.saving.load_model(source, compile=False, safe_mode=True)
+    except Exception as error:
+        raise ModelError(_refusal(source, str(error))) from error
+    if len(model.inputs) != 1:
+        raise ModelError(f"{source} has {len(model.inputs)} inputs; a model must have one")
+    taken = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+    return taken, lambda x: model(x, training=False)
+
+
+def _refusal(source: Path, words: str) -> str:
+    instead = "or export it as a graph, model.export('folder'), and give that folder"
+    first = words.strip().splitlines()[0] if words.strip() else "without a word"
+    if "lambda" in words.lower():
+        return (
+            f"{source} holds Python code in a Lambda layer, which is never run; use one of Keras's own "
+            f"layers, {instead}"
+        )
+    if "Could not locate" in words or "Unknown layer" in words or "custom" in words.lower():
+        return f"{source} needs a layer that Keras does not bring ({first}); use one of its own, {instead}"
+    return f"{source} cannot be read as a Keras file ({first}); save it again by Keras 3, {instead}"
+
+
+def _saved_model(source: Path) -> tuple[Any, Callable[[Any], Any]]:
+    """What the model in a SavedModel folder takes for serving, and how to call it."""
+    try:
+        loaded = tf.saved_model.load(str(source))
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{source} cannot be read as a SavedModel ({first}); write it again by model.export('folder')"
+        ) from error
+    found = dict(loaded.signatures)
+    function = found.get("serving_default") or (next(iter(found.values())) if len(found) == 1 else None)
+    if function is None:
+        named = ", ".join(sorted(found)) or "none"
+        raise ModelError(
+            f"{source} has the signatures: {named}; it must have one named serving_default: write it by "
+            "model.export('folder')"
+        )
+    specs = function.structured_input_signature[1]
+    if len(specs) != 1:
+        raise ModelError(f"{source} has {len(specs)} inputs; a model must have one")
+    ((name, spec),) = specs.items()
+    # Kept alive by the function below: its variables go with it.
+    return spec, lambda x, owner=loaded: list(function(**{name: x}).values())
+
+
+def _ordered(call: Callable[[Any], Any], order: Shape | None) -> Callable[[Any], Any]:
+    """`call` for samples whose channels come first."""
+    return call if order is None else lambda x: call(tf.transpose(x, order))
+
+
+def _check_same(source: Path, model: onnx.ModelProto, function: Any, shape: Shape) -> None:
+    """Nothing, if the file computes what TensorFlow does."""
+    samples = np.random.default_rng(0).random((2, *shape), np.float32)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (given,) = session.run(None, {session.get_inputs()[0].name: samples})
+    wanted = function(tf.constant(samples))
+    wanted = (wanted[0] if isinstance(wanted, list | tuple) else wanted).numpy()
+    if given.shape != wanted.shape or not np.allclose(given, wanted, rtol=RTOL, atol=ATOL):
+        raise ModelError(
+            f"{source} computes something else once it is ONNX; convert it yourself, and give the .onnx file"
+        )
+
+
+def _drop_softmax_(graph: onnx.GraphProto) -> bool:
+    """Take a softmax at the end away; whether there was one."""
+    last = next(node for node in graph.node if graph.output[0].name in node.output)
+    makers = [node for node in graph.node if last.input[0] in node.output]
+    if last.op_type != "Softmax" or len(makers) != 1:
+        return False
+    users = [node for node in graph.node if last.input[0] in node.input]
+    if len(users) != 1:
+        return False
+    makers[0].output[list(makers[0].output).index(last.input[0])] = graph.output[0].name
+    graph.node.remove(last)
+    return True
+
+
+def main(source: str, target: str, shape: str, outcome: str) -> None:
+    """Convert, and write how it went to the file `outcome`."""
+    sizes = tuple(int(size) for size in shape.split(",") if size)
+    try:
+        found = Outcome(without_softmax=convert(Path(source), Path(target), sizes))
+    except ModelError as error:
+        found = Outcome(refusal=str(error))
+    except Exception as error:
+        words = str(error).strip().splitlines()
+        named = f"{type(error).__name__}: {words[0] if words else ''}"
+        found = Outcome(
+            refusal=f"{source} cannot be converted to ONNX ({named}); convert it yourself, and give the "
+            ".onnx file"
+        )
+    Path(outcome).write_text(found.model_dump_json())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
