@@ -30,6 +30,17 @@ class Outcome(Record):
     without_softmax: bool = False
 
 
+def check_keras_extra() -> None:
+    """Nothing, if what the extra `keras` brings is there.
+
+    Raises:
+        MissingExtraError: TensorFlow or tf2onnx is not installed.
+    """
+    for module in NEEDED:
+        if find_spec(module) is None:
+            raise MissingExtraError(module, "keras")
+
+
 def import_keras(path: Path, input_shape: tuple[int, ...]) -> nn.Module:
     """The model in a `.keras` or `.h5` file or a SavedModel folder, in evaluation mode.
 
@@ -68,9 +79,7 @@ def keras_to_onnx(path: Path, input_shape: tuple[int, ...], target: Path) -> Non
             f"Keras model {path} does not exist; give a .keras or .h5 file, or a folder that holds a "
             f"{SAVED_MODEL_FILE}"
         )
-    for module in NEEDED:
-        if find_spec(module) is None:
-            raise MissingExtraError(module, "keras")
+    check_keras_extra()
     with tempfile.TemporaryDirectory(prefix="edgeloop-keras-") as folder:
         outcome = Path(folder) / "outcome.json"
         command = [sys.executable, "-P", "-m", "pipeline.keras_conversion", str(path.absolute())]

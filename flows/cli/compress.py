@@ -13,9 +13,11 @@ from flows.cli.guard import Debug, Json, guarded, typer
 def compress(
     source: Annotated[
         Path | None,
-        typer.Argument(help="A job file (.toml) or someone's ONNX file (.onnx).", show_default=False),
+        typer.Argument(
+            help="A job file (.toml), or a model: .onnx, .keras, .h5, SavedModel.", show_default=False
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Zoo name, or module:callable. Default: cnn.")] = None,
+    model: Annotated[str | None, typer.Option(help="Zoo name, module:callable, file. Default: cnn.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Data set name, .npz file, or module:callable. Default: digits.")
     ] = None,

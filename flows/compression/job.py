@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from device_bench.errors import BadInputError, unknown_name
 from device_bench.protocol import Record
+from pipeline.model_source import is_path
 from pipeline.plan import CompressionPlan
 from pipeline.plan_file import plan_of, read_plan
 from pipeline.policy import DEFAULT_POLICY
@@ -44,7 +45,7 @@ class CompressJob(Record):
     The descriptions stand beside the fields of the form that Prefect makes of a job.
     """
 
-    model: str = Field(default="cnn", description="Zoo name, module:callable, or an ONNX file.")
+    model: str = Field(default="cnn", description="Zoo name, module:callable, or a file (ONNX, Keras).")
     data: str = Field(default="digits", description="Data set name, .npz file, or module:callable.")
     weights: str | None = Field(default=None, description="Weights of the model (.safetensors).")
     data_root: str | None = Field(default=None, description="Folder of the data sets.")
@@ -87,7 +88,7 @@ class CompressJob(Record):
     def from_anywhere(self) -> CompressJob:
         """The same job with absolute paths, so that it can be resumed from another folder."""
         paths = {name: getattr(self, name) for name in ("weights", "data_root", "out")}
-        if self.model.endswith(".onnx"):
+        if is_path(self.model):
             paths["model"] = self.model
         if self.data.endswith(".npz"):
             paths["data"] = self.data
@@ -96,7 +97,7 @@ class CompressJob(Record):
 
 
 def _from_anywhere(teacher: TeacherChoice) -> TeacherChoice:
-    paths = {"weights": teacher.weights, "model": teacher.model if teacher.model.endswith(".onnx") else None}
+    paths = {"weights": teacher.weights, "model": teacher.model if is_path(teacher.model) else None}
     absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
     return teacher.model_copy(update=absolute)
 

@@ -127,13 +127,17 @@ def check_job(job: CompressJob) -> None:
 
 
 def _check_model(source: str, weights: str | None) -> None:
+    from pipeline.keras_import import check_keras_extra
+    from pipeline.model_source import FILES, is_keras, is_path
     from pipeline.zoo import MODELS
 
-    if source.endswith(".onnx"):
-        if not Path(source).is_file():
-            raise BadInputError(f"model file {source} does not exist; give the path of an ONNX file")
+    if is_path(source):
+        if not Path(source).exists():
+            raise BadInputError(f"model file {source} does not exist; give the path of an existing one")
+        if is_keras(source):
+            check_keras_extra()
     elif ":" not in source and source not in MODELS:
-        raise unknown_name("model", source, [*MODELS, "module:callable", "a file ending in .onnx"])
+        raise unknown_name("model", source, [*MODELS, "module:callable", *FILES])
     if weights is not None and not Path(weights).is_file():
         raise BadInputError(
             f"weights file {weights} does not exist; give a .safetensors file, or leave it out"
