@@ -17,12 +17,12 @@ from typing import Any
 # Before TensorFlow is imported: Keras may be set to another backend, and a GPU has nothing to do here.
 os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 
-import keras  # type: ignore[import-not-found,unused-ignore]
+import keras
 import numpy as np
 import onnx
 import onnxruntime
 import tensorflow as tf
-import tf2onnx  # type: ignore[import-not-found,unused-ignore]
+import tf2onnx
 
 from pipeline.errors import ModelError
 from pipeline.keras_graph import frozen_graph
