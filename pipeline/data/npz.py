@@ -7,7 +7,9 @@ Arrays:
     x_search, y_search  the search split; without them a fifth of what is left, drawn by the seed
     scale, mean, std  preprocessing: (raw * scale − mean) / std, a value for all channels or one for each
     labels [classes]  names of the classes
-    metric            "accuracy", "auc", "mse" or "r2"; accuracy for classes and mse for values without it
+    metric            "accuracy", "auc", "mse" or "r2"; accuracy for classes and mse for values without it.
+                      "auc" is for anomalies (y is 1): the model has one output, a score that is higher the
+                      odder a sample is, or with labels of two classes an output for each
 """
 
 from __future__ import annotations
@@ -49,16 +51,18 @@ def load_npz(path: Path, seed: int) -> Dataset:
         train, search = rest, _split(path, arrays, "_search", whole)
     else:
         train, search = _carved(path, rest, seed)
-    labels = _labels(path, arrays, [train, search, test]) if classes else ()
+    metric = _metric(path, arrays, classes)
+    # Anomalies without names for the classes are told by one score.
+    named = classes and (metric is Metric.ACCURACY or "labels" in arrays)
     digest = hashlib.sha256(np.ascontiguousarray(whole.x).tobytes()).hexdigest()
     return Dataset(
         name=path.name,
-        metric=_metric(path, arrays, classes),
+        metric=metric,
         train=train,
         search=search,
         test=SealedSplit(lambda: test),
         preprocessing=_preprocessing(path, arrays, whole),
-        labels=labels,
+        labels=_labels(path, arrays, [train, search, test]) if named else (),
         fingerprint=fingerprint(f"{path.name}|{digest}", train, search),
     )
 

@@ -16,6 +16,7 @@ from pipeline.zoo import build
 Edgeloop = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 def test_recovery_learns_from_both(
     tmp_path: Path, edgeloop: Edgeloop, weights: Callable[[str], Path]
 ) -> None:

@@ -86,6 +86,14 @@ def test_what_does_not_fit_is_named(tmp_path: Path, arrays: dict[str, np.ndarray
         load_dataset(saved(tmp_path, **arrays))
 
 
+def test_anomalies_are_told_by_one_score_or_by_classes_with_names(tmp_path: Path) -> None:
+    odd = {"y": (Y == 1).astype(np.int64), "metric": np.array("auc")}
+    one = load_dataset(saved(tmp_path, **odd))
+    two = load_dataset(saved(tmp_path, **odd, labels=np.array(["usual", "odd"])))
+    assert (one.outputs, two.outputs) == (1, 2)
+    assert one.metric is two.metric is Metric.AUC
+
+
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         load_dataset(str(tmp_path / "none.npz"))
