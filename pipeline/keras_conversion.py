@@ -23,6 +23,7 @@ import onnx
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
+from tf2onnx.optimizer import back_to_back_optimizer
 
 from pipeline.errors import ModelError
 from pipeline.keras_graph import frozen_graph
@@ -62,6 +63,8 @@ def convert(source: Path, target: Path, shape: Shape) -> bool:
         given = ", ".join(f"{tensor.dtype.name} {tensor.shape}" for tensor in function.outputs)
         raise ModelError(f"{source} gives {given}; a model must give one float32 tensor")
     graph, first, last = frozen_graph(function)
+    # A batch norm stays one: it is measured anew once a network is cut.
+    back_to_back_optimizer._func_map.pop(("Conv", "BatchNormalization"), None)
     model, _ = tf2onnx.convert.from_graph_def(
         graph, input_names=[first], output_names=[last], opset=OPSET, name="keras"
     )

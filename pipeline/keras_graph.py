@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from pipeline.keras_norms import restore_norms_
+
 # Operators of two arguments that stay the same when a number is given as a vector of one.
 SPREADING = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum")
 
@@ -25,6 +27,7 @@ def frozen_graph(function: Any) -> tuple[tf.compat.v1.GraphDef, str, str]:
     graph = frozen.graph.as_graph_def()
     (taken, *captured), (given,) = frozen.inputs, frozen.outputs
     _set_captured_(graph, captured, frozen.captured_inputs)
+    restore_norms_(graph, lambda name: frozen.graph.get_tensor_by_name(f"{name}:0").shape.rank)
     _spell_out_erfc_(graph)
     _widen_numbers_(graph, {node.name: node for node in graph.node})
     return graph, taken.name, given.name

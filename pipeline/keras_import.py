@@ -45,7 +45,7 @@ def import_keras(path: Path, input_shape: tuple[int, ...]) -> nn.Module:
     """The model in a `.keras` or `.h5` file or a SavedModel folder, in evaluation mode.
 
     It takes samples with their channels first, whatever order the file has, and gives logits: a softmax at
-    the end is left out. Batch norms are part of the convolutions before them.
+    the end is left out.
 
     Args:
         path: of the file or folder.
