@@ -33,8 +33,8 @@ from pipeline.model_source import KERAS_SUFFIXES
 from pipeline.onnx_opset import OPSET
 
 Shape = tuple[int, ...]
-# How far the ONNX file may be from the original, for samples drawn at random.
-RTOL, ATOL = 1e-3, 1e-4
+# How far the ONNX file may be from the original for samples drawn at random, of the largest output.
+TOLERANCE = 1e-2
 
 
 def convert(source: Path, target: Path, shape: Shape) -> bool:
@@ -136,7 +136,7 @@ def _check_same(source: Path, model: onnx.ModelProto, function: Any, shape: Shap
     (given,) = session.run(None, {session.get_inputs()[0].name: samples})
     wanted = function(tf.constant(samples))
     wanted = (wanted[0] if isinstance(wanted, list | tuple) else wanted).numpy()
-    if given.shape != wanted.shape or not np.allclose(given, wanted, rtol=RTOL, atol=ATOL):
+    if given.shape != wanted.shape or np.abs(given - wanted).max() > TOLERANCE * np.abs(wanted).max():
         raise ModelError(
             f"{source} computes something else once it is ONNX; convert it yourself, and give the .onnx file"
         )

@@ -57,6 +57,18 @@ class StaticSlice(nn.Module):
         return x[tuple(self.ranges.get(dim, slice(None)) for dim in range(x.ndim))]
 
 
+class StaticSqueeze(nn.Module):
+    """Drop fixed dimensions, of size one."""
+
+    def __init__(self, dims: Sizes) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[...] → the same, of fewer dimensions."""
+        return x.squeeze(self.dims)
+
+
 class _Recorder(fx.Interpreter):
     """Runs a graph and keeps every node's value."""
 
@@ -100,6 +112,8 @@ class Rewriter:
                     self._replace_(node, self._pad(node), 1)
                 case "OnnxSlice":
                     self._replace_(node, self._slice(node), 1)
+                case "OnnxSqueezeDynamicAxes":
+                    self._replace_(node, self._squeeze(node), 1)
                 case "OnnxMatMul":
                     self._replace_(node, self._linear(node), 1)
         Absorber(self._module, self._first).absorb_()
@@ -135,6 +149,12 @@ class Rewriter:
             # Written without a width, so that it still fits once channels before it are gone.
             return nn.Flatten()
         return StaticReshape(tuple(-1 if dim in varying else size for dim, size in enumerate(first)))
+
+    def _squeeze(self, node: fx.Node) -> nn.Module | None:
+        if len(self._first[node].shape) == 2:
+            return self._reshape(node)
+        dims = self._numbers(node.args[1]) if len(node.args) > 1 else None
+        return None if dims is None else StaticSqueeze(tuple(int(dim) for dim in dims))
 
     def _pad(self, node: fx.Node) -> nn.Module | None:
         pads = self._numbers(node.args[1])
