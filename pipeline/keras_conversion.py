@@ -9,6 +9,7 @@ SHAPE is one sample of the data as edgeloop feeds it, such as "3,32,32"; OUTCOME
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,8 @@ from pipeline.onnx_opset import OPSET
 Shape = tuple[int, ...]
 # How far the ONNX file may be from the original for samples drawn at random, of the largest output.
 TOLERANCE = 1e-2
+# Characters of an error of TensorFlow's that are repeated; some hold the whole graph.
+MOST_WORDS = 500
 
 
 def convert(source: Path, target: Path, shape: Shape) -> bool:
@@ -94,8 +97,9 @@ def _refusal(source: Path, words: str) -> str:
             f"{source} holds Python code in a Lambda layer, which is never run; use one of Keras's own "
             f"layers, {instead}"
         )
-    if "Could not locate" in words or "Unknown layer" in words or "custom" in words.lower():
-        return f"{source} needs a layer that Keras does not bring ({first}); use one of its own, {instead}"
+    custom = re.search(r"(?:Could not locate class|Unknown layer:) '([^']+)'", words)
+    if custom is not None:
+        return f"{source} needs {custom.group(1)}, a layer that Keras does not bring; use one of its own, {instead}"
     return f"{source} cannot be read as a Keras file ({first}); save it again by Keras 3, {instead}"
 
 
@@ -164,8 +168,7 @@ def main(source: str, target: str, shape: str, outcome: str) -> None:
     except ModelError as error:
         found = Outcome(refusal=str(error))
     except Exception as error:
-        words = str(error).strip().splitlines()
-        named = f"{type(error).__name__}: {words[0] if words else ''}"
+        named = f"{type(error).__name__}: {' '.join(str(error).split())[:MOST_WORDS]}"
         found = Outcome(
             refusal=f"{source} cannot be converted to ONNX ({named}); convert it yourself, and give the "
             ".onnx file"

@@ -26,6 +26,9 @@ def frozen_graph(function: Any) -> tuple[tf.compat.v1.GraphDef, str, str]:
     frozen = convert_variables_to_constants_v2(function)
     graph = frozen.graph.as_graph_def()
     (taken, *captured), (given,) = frozen.inputs, frozen.outputs
+    for node in graph.node:
+        # Without variables no order has to be kept, and constants may wait for nothing.
+        node.input[:] = [name for name in node.input if not name.startswith("^")]
     _set_captured_(graph, captured, frozen.captured_inputs)
     restore_norms_(graph, lambda name: frozen.graph.get_tensor_by_name(f"{name}:0").shape.rank)
     _spell_out_erfc_(graph)

@@ -94,7 +94,7 @@ def _both_ways(node: Any) -> list[tuple[str, str]]:
 
 
 def _inputs(node: Any) -> list[str]:
-    return [name.removesuffix(":0") for name in node.input if not name.startswith("^")]
+    return [name.removesuffix(":0") for name in node.input]
 
 
 def _fixed(name: str, nodes: dict[str, Any]) -> bool:
