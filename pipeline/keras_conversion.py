@@ -99,7 +99,8 @@ def _refusal(source: Path, words: str) -> str:
         )
     custom = re.search(r"(?:Could not locate class|Unknown layer:) '([^']+)'", words)
     if custom is not None:
-        return f"{source} needs {custom.group(1)}, a layer that Keras does not bring; use one of its own, {instead}"
+        named = f"{custom.group(1)}, a layer that Keras does not bring"
+        return f"{source} needs {named}; use one of its own, {instead}"
     return f"{source} cannot be read as a Keras file ({first}); save it again by Keras 3, {instead}"
 
 

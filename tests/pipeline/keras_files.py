@@ -60,6 +60,7 @@ def table() -> Any:
             keras.Input((6,)),
             layers.Normalization(mean=[1.0] * 6, variance=[2.0] * 6),
             layers.Dense(12, activation="gelu"),
+            layers.Dense(8, activation="relu"),
             layers.BatchNormalization(),
             layers.Dense(1),
         ]

@@ -78,7 +78,7 @@ class TestWithTensorFlow:
             ("pictures.h5", "pictures", 2, 2),
             ("saved", "pictures", 2, 2),
             ("inverted.keras", "inverted", 3, 2),
-            ("table.keras", "table", 1, 0),
+            ("table.keras", "table", 2, 0),
         ],
     )
     def test_it_computes_what_keras_does_and_prunes(
