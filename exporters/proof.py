@@ -14,18 +14,21 @@ from device_bench.errors import RunError
 from device_bench.protocol import BenchRequest, Failure, Measurement, Rounds, TimingPolicy
 from exporters import exporter_for
 from exporters.base import Artifact, ArtifactMetadata, Precision
+from exporters.exactness import check_exactness
 from exporters.parity import Tolerance, check_parity, to_layout
 from exporters.quantization import quantization_for
 from pipeline.data.base import Dataset, Split
 from pipeline.evaluation import score
 from pipeline.plan import CompressionPlan
-from pipeline.result import Entry, Parity, Speedup
+from pipeline.result import Entry, Exactness, Parity, Speedup
 from pipeline.target import Target
 from pipeline.target_bench import bench_for, insist
 from pipeline.trained_range import read_ranges
 
 CALIBRATION_SAMPLES = 256
 PARITY_SAMPLES = 512
+# Every tensor on the way is kept for each.
+EXACTNESS_SAMPLES = 64
 PROOF_TIMING = TimingPolicy()
 PROOF_ROUNDS = Rounds()
 SUFFIX: Mapping[tuple[str, Precision], str] = {
@@ -121,6 +124,11 @@ class Prover:
             lambda given: _predict(artifact, target, given),
             tolerance=Tolerance(int8_drop=inf, higher_is_better=metric.higher_is_better),
         )
+
+    def exactness(self, artifact: Artifact, module: nn.Module) -> Exactness:
+        """How exactly an INT8 file computes what its numbers say, on samples of the search split."""
+        inputs = self.dataset.preprocessing.apply(self.dataset.search.spread(EXACTNESS_SAMPLES).x)
+        return check_exactness(artifact, module, self.calibration, inputs)
 
     def entry(
         self, artifact: Artifact, target: Target, test: Split, root: Path, parity: Parity | None

@@ -137,7 +137,7 @@ def matched_ranges(
     """
     found: dict[str, Range] = {}
     for each in trained:
-        names = [name for name, known in prints.items() if _same(known, each.fingerprint)]
+        names = [name for name, known in prints.items() if same_values(known, each.fingerprint)]
         if not names:
             raise ExportError(
                 f"the trained range {each.low:.4g} to {each.high:.4g} belongs to no tensor of the file: the "
@@ -147,7 +147,8 @@ def matched_ranges(
     return found
 
 
-def _same(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+def same_values(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    """True if two fingerprints are of one tensor, but for the order of float sums."""
     span = max(other[1] - other[0], 1e-12)
     near = all(abs(a - b) <= SAME_VALUES * span for a, b in zip(one[:3], other[:3], strict=True))
     return near and abs(one[3] - other[3]) <= SAME_VALUES * max(other[3], span**2)

@@ -21,6 +21,25 @@ class Parity(Record):
     samples: int
 
 
+class Exactness(Record):
+    """How exactly an INT8 file computes what torch does with the same numbers. Shares are in percent.
+
+    Args:
+        within_one_step: of the outputs that are within one quantization step, end to end.
+        parts_at: the first layer of whose values less than 99.9 are; None if there is none.
+        least_alone: of the values of the layer that is least exact when torch is given the file's own inputs.
+        least_alone_at: that layer.
+        operators: tensors that were compared.
+    """
+
+    within_one_step: float
+    parts_at: str | None
+    least_alone: float
+    least_alone_at: str
+    operators: int
+    samples: int
+
+
 class Entry(Record):
     """One artifact on one target: its metric on the test split and what the bench measured."""
 
@@ -35,6 +54,7 @@ class Entry(Record):
     settled: bool
     conditions: Conditions
     parity: Parity | None = None
+    exactness: Exactness | None = None
     float_operators: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

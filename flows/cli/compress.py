@@ -61,6 +61,10 @@ def compress(
         bool | None,
         typer.Option("--robustness", help="Also judge under FGSM, PGD and common corruptions."),
     ] = None,
+    exactness: Annotated[
+        bool | None,
+        typer.Option("--exactness", help="Also hold each INT8 file against torch with the same numbers."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtimes. Default: 1.")] = None,
     seed: Annotated[int | None, typer.Option(help="Fixes everything random. Default: 0.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for runs. Default: runs.")] = None,

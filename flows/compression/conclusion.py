@@ -91,6 +91,9 @@ def prove_target(session: Session, yardstick: Yardstick, target: Target, test: S
         reporter().advance(step, f"{label.replace('_int8', ' INT8')}: parity, test split, measurement")
         parity = prover.parity(artifact, module, target)
         entries[label], outcome = prover.entry(artifact, target, test, session.folder, parity)
+        if session.job.exactness and artifact.precision == "int8":
+            exactness = prover.exactness(artifact, module)
+            entries[label] = entries[label].model_copy(update={"exactness": exactness})
         _keep_samples(session, target, label, outcome)
     reporter().advance(4, "interleaved comparison with plain INT8")
     same = chosen.plan == WHOLE

@@ -69,6 +69,9 @@ class CompressJob(Record):
         default=(), description="Further teachers for recovery: MODEL=WEIGHTS, or an ONNX file."
     )
     robustness: bool = Field(default=False, description="Also judge under FGSM, PGD and common corruptions.")
+    exactness: bool = Field(
+        default=False, description="Also hold each INT8 file against torch computing with the same numbers."
+    )
     threads: int = Field(default=1, ge=1, description="Threads of the runtimes.")
     seed: int = Field(default=0, description="Fixes everything random.")
     out: str = Field(default="runs", description="Folder for runs.")
@@ -78,11 +81,18 @@ class CompressJob(Record):
     scheduler: str | None = Field(default=None, description="Address of the cluster: tcp://HOST:PORT.")
 
     @model_validator(mode="after")
-    def _scheduler_of_dask(self) -> CompressJob:
+    def _fits_together(self) -> CompressJob:
         if (self.runner == "dask") != (self.scheduler is not None):
             raise ValueError("runner dask and scheduler tcp://HOST:PORT are given together, or neither")
         if self.runner == "dask" and self.policy == "bisection":
             raise ValueError("policy bisection trains each plan before it makes the next, with runner local")
+        layers = self.plan.layers if self.plan is not None else {}
+        own = sorted(name for name, choice in layers.items() if choice.precision not in (None, "int8"))
+        if self.exactness and own:
+            raise ValueError(
+                "exactness is for files whose layers are all INT8, and the plan gives another precision to "
+                f"{', '.join(own)}: leave one of the two out"
+            )
         return self
 
     def from_anywhere(self) -> CompressJob:

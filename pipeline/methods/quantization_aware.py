@@ -87,6 +87,12 @@ class ActivationRange(nn.Module):
         scale, zero = self.parameters_now()
         return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, LEVELS)
 
+    def set_range(self, low: float, high: float) -> None:
+        """Have this range from now on."""
+        self.low.fill_(low)
+        self.high.fill_(high)
+        self.seen.fill_(1.0)
+
     def parameters_now(self) -> tuple[float, int]:
         """Scale and zero point of the range as it stands."""
         low, high = float(self.low), float(self.high)
@@ -147,14 +153,26 @@ class AwareModule(nn.Module):
         Args:
             samples: the first calibration samples, as the file will be calibrated by.
         """
-        values = self._plain_values(samples)
+        values = self.plain_values(samples)
         found = []
         for name in self.points:
-            point = self.graph_module.get_submodule(name)
-            assert isinstance(point, ActivationRange)
+            point = self.point(name)
             print_of = fingerprint_of(values[name])
             found.append(TrainedRange(low=float(point.low), high=float(point.high), fingerprint=print_of))
         return tuple(found)
+
+    def point(self, name: str) -> ActivationRange:
+        """One of `points`."""
+        found = self.graph_module.get_submodule(name)
+        assert isinstance(found, ActivationRange)
+        return found
+
+    def label(self, name: str) -> str:
+        """The layer whose result a point is, by its name in the module, or else the operator."""
+        (node,) = [each for each in self.graph_module.graph.nodes if each.target == name]
+        source = node.args[0]
+        within = list(source.meta.get("nn_module_stack", {}).values())
+        return str(within[-1][0] if within and within[-1][0] else source.name)
 
     def write_back_(self, module: nn.Module) -> None:
         """Give the trained weights to the module that this was made of; its batch norms then do nothing."""
@@ -167,7 +185,7 @@ class AwareModule(nn.Module):
             for layer, norm in self._pairs:
                 _quiet_(module.get_submodule(layer), module.get_submodule(norm), trained[f"{layer}.bias"])
 
-    def _plain_values(self, samples: torch.Tensor) -> dict[str, np.ndarray]:
+    def plain_values(self, samples: torch.Tensor) -> dict[str, np.ndarray]:
         """What every point sees while nothing is quantized."""
         steps = [m for m in self.graph_module.modules() if isinstance(m, ActivationRange | WeightStep)]
         for step in steps:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.policy.explanation import RunExplanation
 from pipeline.report import (
+    exactness,
     explanation,
     pareto,
     samples,
@@ -67,6 +68,7 @@ def render_report(
         devices=tables.device_lines(result),
         units=tables.unit_lines(result),
         tampered=tampering.tampered_lines(result),
+        exact=exactness.exactness_lines(result),
         explained=[] if why is None else explanation.explained_targets(why, result),
         trials=tables.trial_rows(result),
         stages=tables.stage_rows(result),

@@ -24,7 +24,7 @@ def test_the_last_good_plan_of_those_that_were_trained_is_chosen(
 ) -> None:
     done = edgeloop(
         *("compress", "--model", "cnn", "--policy", "bisection", "--trials", TRIALS, "--max-drop", MAX_DROP),
-        *("--recovery-epochs", 2, "--target", "local-onnxruntime", "--out", "runs"),
+        *("--recovery-epochs", 2, "--target", "local-onnxruntime", "--out", "runs", "--exactness"),
         cwd=tmp_path,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -40,6 +40,11 @@ def test_the_last_good_plan_of_those_that_were_trained_is_chosen(
     assert [after < before for before, after, _ in steps] == [drop <= MAX_DROP for drop in lost[:-1]]
     good = [trial for trial, drop in zip(made, lost, strict=True) if drop <= MAX_DROP]
     target = "local-onnxruntime"
-    chosen = RunResult.model_validate_json((run / "result.json").read_text()).targets[target].plan
+    proved = RunResult.model_validate_json((run / "result.json").read_text()).targets[target]
     fastest = min(good, key=lambda trial: trial.latency_ms[target])
-    assert chosen.plan_id == fastest.plan.plan_id
+    assert proved.plan.plan_id == fastest.plan.plan_id
+    assert proved.float.exactness is None
+    for entry in (proved.plain_int8, proved.chosen):
+        assert entry is not None and entry.exactness is not None
+        assert entry.exactness.least_alone >= 99.9
+    assert "How exactly the files compute" in (run / "report.html").read_text()
