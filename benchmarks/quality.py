@@ -138,14 +138,20 @@ def int8_rows(root: Path, folder: Path, console: Console) -> list[dict[str, Any]
     return rows
 
 
-def pruning_rows(root: Path, folder: Path, epochs: float, console: Console) -> list[dict[str, Any]]:
+def pruning_rows(
+    root: Path, folder: Path, epochs: float, ways: list[str], console: Console
+) -> list[dict[str, Any]]:
     """Ours and Torch-Pruning's at half the multiplications."""
     name, data, weights, _ = INT8[0]
     subject = Subject(name, data, weights, root, folder)
     shape = subject.dataset.input_shape
     whole = macs(subject.module, shape)
     rows = []
-    for way, make in (("blocks and half widths (ours)", _ours), ("Torch-Pruning, global magnitude", _theirs)):
+    makers = {
+        "ours": ("blocks and half widths (ours)", _ours),
+        "theirs": ("Torch-Pruning, global magnitude", _theirs),
+    }
+    for way, make in (makers[name] for name in ways):
         module, plan = make(subject, whole)
         reestimate_(module, subject.dataset.train.spread(1000).x, subject.dataset.preprocessing)
         share = macs(module, shape) / whole
@@ -237,6 +243,7 @@ def main() -> int:
     )
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--part", action="append", choices=["int8", "pruning"])
+    parser.add_argument("--way", action="append", choices=["ours", "theirs"], help="of pruning")
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -246,11 +253,15 @@ def main() -> int:
         if "int8" in (given.part or ["int8"]):
             rows += int8_rows(given.data_root, Path(folder), console)
         if "pruning" in (given.part or ["pruning"]):
-            rows += pruning_rows(given.data_root, Path(folder), given.epochs, console)
+            rows += pruning_rows(
+                given.data_root, Path(folder), given.epochs, given.way or ["ours", "theirs"], console
+            )
     if given.json is not None:
         given.json.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-    best = {(row["model"], row["target"]): False for row in rows}
-    for row in rows:
+    # Another's pruner is there to compare with, and misses nothing of ours.
+    own = [row for row in rows if not row["way"].startswith("Torch-Pruning")]
+    best = {(row["model"], row["target"]): False for row in own}
+    for row in own:
         best[row["model"], row["target"]] |= row["reached"]
     return 0 if all(best.values()) else 1
 
