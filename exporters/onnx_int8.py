@@ -66,6 +66,7 @@ def quantize_int8(model: Any, calibration: np.ndarray, quantization: Quantizatio
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                reduce_range=quantization.reduced,
                 nodes_to_exclude=excluded,
                 extra_options={
                     "WeightSymmetric": True,

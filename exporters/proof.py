@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from exporters.base import Artifact, ArtifactMetadata, Precision
 from exporters.exactness import check_exactness
 from exporters.parity import Tolerance, check_parity, to_layout
 from exporters.quantization import quantization_for
+from exporters.saturation import saturates
 from pipeline.data.base import Dataset, Split
 from pipeline.evaluation import score
 from pipeline.plan import CompressionPlan
@@ -37,6 +39,8 @@ SUFFIX: Mapping[tuple[str, Precision], str] = {
     ("tflite", "float32"): "model.tflite",
     ("tflite", "int8"): "model.int8.tflite",
 }
+# With weights of 7 bits.
+REDUCED = "model.int8.reduced.onnx"
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Prover:
     task_fingerprint: str
     units: Mapping[str, str] = field(default_factory=dict)
     _calibration: np.ndarray | None = field(default=None, init=False)
+    _known_to_saturate: dict[str, bool] = field(default_factory=dict, init=False)
 
     @property
     def calibration(self) -> np.ndarray:
@@ -61,14 +66,48 @@ class Prover:
             self._calibration = self.dataset.calibration(CALIBRATION_SAMPLES)
         return self._calibration
 
+    def export_for(self, target: Target, module: nn.Module, folder: Path, plan: CompressionPlan) -> Artifact:
+        """The INT8 file of `module` for one target.
+
+        Where the target's products of 8 bits overflow, a file with weights of 7 bits is made as well, and the
+        one that is better on the search split is taken.
+        """
+        plain = self.export(module, folder, target.artifact_format, "int8", plan)
+        if plain.format != "onnx" or not self._saturates(target):
+            return plain
+        reduced = self.export(module, folder, "onnx", "int8", plan, reduced=True)
+        known = self.dataset.metric
+        split = self.dataset.search.spread(PARITY_SAMPLES)
+        scores = [self.metric(each, target, split) for each in (plain, reduced)]
+        return plain if known.drop(*scores) >= 0.0 else reduced
+
+    def _saturates(self, target: Target) -> bool:
+        """Whether the target's products of 8 bits overflow, found out once."""
+        if target.name not in self._known_to_saturate:
+            with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
+                self._known_to_saturate[target.name] = saturates(
+                    lambda path, inputs: _predicted(path, target, inputs), Path(folder)
+                )
+        return self._known_to_saturate[target.name]
+
     def export(
-        self, module: nn.Module, folder: Path, form: str, precision: Precision, plan: CompressionPlan
+        self,
+        module: nn.Module,
+        folder: Path,
+        form: str,
+        precision: Precision,
+        plan: CompressionPlan,
+        *,
+        reduced: bool = False,
     ) -> Artifact:
         """Write `module`, which `plan` made, to `folder` under its usual name.
 
         A file that is there with its record is kept.
+
+        Args:
+            reduced: with weights of 7 bits, under a name of its own.
         """
-        path = folder / SUFFIX[form, precision]
+        path = folder / (REDUCED if reduced else SUFFIX[form, precision])
         record = folder / f".{path.name}.json"
         if path.exists() and record.exists():
             # The run may have been moved since, or is worked on from another folder.
@@ -83,6 +122,7 @@ class Prover:
             units=dict(self.units),
         )
         quantization = quantization_for(plan, self.units, module, read_ranges(folder))
+        quantization = replace(quantization, reduced=reduced)
         exporter = exporter_for(form)
         artifact = exporter.export(module, path, precision, self.calibration, metadata, quantization)
         record.write_text(artifact.model_dump_json(), encoding="utf-8")
@@ -99,12 +139,7 @@ class Prover:
             RunError: it does not run there.
         """
         inputs = to_layout(self.dataset.preprocessing.apply(raw), artifact.input_layout)
-        outputs = _predict(artifact, target, inputs)
-        if isinstance(outputs, Failure):
-            raise RunError(
-                f"{artifact.path} does not run on {target.name}: {outputs.kind}: {outputs.message}"
-            )
-        return outputs
+        return _predicted(Path(artifact.path), target, inputs)
 
     def parity(self, artifact: Artifact, module: nn.Module, target: Target) -> Parity:
         """How far the file's outputs are from torch's on samples of the search split.
@@ -134,7 +169,7 @@ class Prover:
         self, artifact: Artifact, target: Target, test: Split, root: Path, parity: Parity | None
     ) -> tuple[Entry, Measurement]:
         """The file's line in the result: metric on the test split, and a full measurement on the target."""
-        request = request_for(artifact, target)
+        request = request_for(artifact.path, target)
         outcome = insist(lambda: bench_for(target).measure(request))
         if isinstance(outcome, Failure):
             raise RunError(
@@ -158,10 +193,10 @@ class Prover:
         return entry, outcome
 
 
-def request_for(artifact: Artifact, target: Target) -> BenchRequest:
-    """What to ask a bench for to run `artifact` as `target` would."""
+def request_for(path: str, target: Target) -> BenchRequest:
+    """What to ask a bench for to run a file as `target` would."""
     return BenchRequest(
-        path=artifact.path,
+        path=path,
         runtime=target.runtime,
         accelerator=target.accelerator,
         threads=target.threads,
@@ -175,13 +210,20 @@ def speedup(slow: Artifact, fast: Artifact, target: Target, rounds: Rounds | Non
     Raises:
         RunError: one of them does not run there.
     """
-    first, second = request_for(slow, target), request_for(fast, target)
+    first, second = request_for(slow.path, target), request_for(fast.path, target)
     outcome = insist(lambda: bench_for(target).compare(first, second, rounds or PROOF_ROUNDS))
     if isinstance(outcome, Failure):
         raise RunError(f"comparison on {target.name} failed: {outcome.kind}: {outcome.message}")
     return Speedup(ratio=outcome.speedup, low=outcome.low, high=outcome.high, rounds=outcome.rounds)
 
 
+def _predicted(path: Path, target: Target, inputs: np.ndarray) -> np.ndarray:
+    outputs = insist(lambda: bench_for(target).predict(request_for(str(path), target), inputs))
+    if isinstance(outputs, Failure):
+        raise RunError(f"{path} does not run on {target.name}: {outputs.kind}: {outputs.message}")
+    return outputs
+
+
 def _predict(artifact: Artifact, target: Target, inputs: np.ndarray) -> np.ndarray | Failure:
-    request = request_for(artifact, target)
+    request = request_for(artifact.path, target)
     return insist(lambda: bench_for(target).predict(request, inputs))

@@ -38,6 +38,7 @@ class Quantization:
         layers: the network's layers with weights, in its order; operators are told by their names.
         precisions: of the layers that are not to be INT8.
         trained: ranges to take as they are, where a tensor has one.
+        reduced: weights of 7 bits, for processors whose products of 8 bits overflow; ONNX alone knows them.
     """
 
     calibration: CalibrationMethod = "minmax"
@@ -45,6 +46,7 @@ class Quantization:
     layers: Sequence[str] = ()
     precisions: Mapping[str, LayerPrecision] = field(default_factory=dict)
     trained: Sequence[TrainedRange] = ()
+    reduced: bool = False
 
     @property
     def is_plain(self) -> bool:

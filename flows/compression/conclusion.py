@@ -12,7 +12,7 @@ from torch import nn
 from device_bench.protocol import Measurement, Record
 from device_bench.storage import write_whole
 from exporters.base import Artifact
-from exporters.proof import SUFFIX, speedup
+from exporters.proof import REDUCED, SUFFIX, speedup
 from flows.compression.bookkeeping import Session
 from flows.compression.report_files import samples_file, write_run_report
 from flows.compression.tampering import tampered_rows
@@ -80,12 +80,11 @@ def prove_target(session: Session, yardstick: Yardstick, target: Target, test: S
     base = session.folder / "baseline"
     exhibits = {
         "float": (prover.export(whole, base, form, "float32", WHOLE), whole),
-        "plain_int8": (prover.export(whole, base, form, "int8", WHOLE), whole),
-        "chosen": (
-            prover.export(chosen.module, chosen.folder, form, "int8", chosen.plan),
-            chosen.module,
-        ),
+        "plain_int8": (prover.export_for(target, whole, base, WHOLE), whole),
+        "chosen": (prover.export_for(target, chosen.module, chosen.folder, chosen.plan), chosen.module),
     }
+    if Path(exhibits["chosen"][0].path).name == REDUCED:
+        reporter().note(f"{target.name}: products of 8 bits overflow there; the file has weights of 7 bits")
     entries: dict[str, Entry] = {}
     for step, (label, (artifact, module)) in enumerate(exhibits.items(), start=1):
         reporter().advance(step, f"{label.replace('_int8', ' INT8')}: parity, test split, measurement")
@@ -164,14 +163,20 @@ def gather_files(session: Session, targets: dict[str, TargetResult]) -> None:
     floats = session.prover.export(module, source, "onnx", "float32", first.plan)
     shutil.copyfile(floats.path, session.folder / "model.onnx")
     by_format = {
-        target.artifact_format: targets[target.name].plan
+        target.artifact_format: target
         for target in reversed(session.workbench.task.targets)
         if target.name in targets
     }
     for form in ("onnx", "tflite"):
-        plan = by_format.get(form, first.plan)
+        user = by_format.get(form)
+        plan = first.plan if user is None else targets[user.name].plan
         folder = session.folder / "candidates" / plan.plan_id
-        artifact: Artifact = session.prover.export(load_compressed(folder), folder, form, "int8", plan)
+        module, prover = load_compressed(folder), session.prover
+        artifact: Artifact = (
+            prover.export(module, folder, form, "int8", plan)
+            if user is None
+            else prover.export_for(user, module, folder, plan)
+        )
         shutil.copyfile(artifact.path, session.folder / SUFFIX[form, "int8"])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from exporters.proof import SUFFIX
+from exporters.proof import REDUCED, SUFFIX
 from flows.compression.bookkeeping import Session
 from pipeline.compressor import save_compressed
 from pipeline.data.base import Metric
@@ -55,7 +55,7 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     plan = found.plan.model_copy(update={"recovery": choice})
     folder = session.folder / "candidates" / plan.plan_id
     module = session.workbench.build(found.plan.where_training_begins())
-    for name in SUFFIX.values():
+    for name in (*SUFFIX.values(), REDUCED):
         # Made of other weights, by a process that was killed before it wrote the trial down.
         (folder / name).unlink(missing_ok=True)
     with session.timed("recovery"):
@@ -70,7 +70,7 @@ def recover_station(session: Session, found: Trial, target_name: str) -> Trial:
     save_compressed(module, session.recipe(plan, folder), folder)
     target = find_target(target_name).model_copy(update={"threads": job.threads})
     with session.timed("export"):
-        artifact = session.prover.export(module, folder, target.artifact_format, "int8", plan)
+        artifact = session.prover.export_for(target, module, folder, plan)
         accuracy = session.prover.metric(artifact, target, session.verdict_split())
     _note_lost_in_export(session, module, accuracy, f"trial {found.number} for {target_name}")
     seconds = found.seconds | {"recovery": time.monotonic() - started}
