@@ -9,29 +9,25 @@ SHAPE is one sample of the data as edgeloop feeds it, such as "3,32,32"; OUTCOME
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Before TensorFlow is imported: Keras may be set to another backend, and a GPU has nothing to do here.
-os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
-
-import keras
 import numpy as np
-import onnx
-import onnxruntime
-import tensorflow as tf
-import tf2onnx
-from tf2onnx.optimizer import back_to_back_optimizer
 
 from pipeline.errors import ModelError
 from pipeline.keras_graph import frozen_graph
 from pipeline.keras_import import Outcome
 from pipeline.keras_layout import channel_order
-from pipeline.model_source import KERAS_SUFFIXES
+from pipeline.keras_reading import read_model
 from pipeline.onnx_opset import OPSET
+
+if TYPE_CHECKING:
+    import onnx
+
+# Keras may be set to another backend, and a GPU has nothing to do here.
+SETTINGS = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
 
 Shape = tuple[int, ...]
 # How far the ONNX file may be from the original for samples drawn at random, of the largest output.
@@ -49,10 +45,12 @@ def convert(source: Path, target: Path, shape: Shape) -> bool:
     Raises:
         ModelError: the model cannot be read or converted, does not fit the samples, or has several inputs.
     """
-    if source.name.endswith(KERAS_SUFFIXES):
-        taken, call = _keras_file(source)
-    else:
-        taken, call = _saved_model(source)
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+    from tf2onnx.optimizer import back_to_back_optimizer
+
+    taken, call = read_model(source)
     if taken.dtype != tf.float32 or taken.shape.rank is None:
         raise ModelError(
             f"{source} takes {taken.dtype.name} of shape {taken.shape}; edgeloop feeds float32 samples of a "
@@ -77,65 +75,18 @@ def convert(source: Path, target: Path, shape: Shape) -> bool:
     return without
 
 
-def _keras_file(source: Path) -> tuple[Any, Callable[[Any], Any]]:
-    """What the model in a Keras file takes, and how to call it; no code that it may hold is run."""
-    try:
-        model = keras.saving.load_model(source, compile=False, safe_mode=True)
-    except Exception as error:
-        raise ModelError(_refusal(source, str(error))) from error
-    if len(model.inputs) != 1:
-        raise ModelError(f"{source} has {len(model.inputs)} inputs; a model must have one")
-    taken = tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
-    return taken, lambda x: model(x, training=False)
-
-
-def _refusal(source: Path, words: str) -> str:
-    instead = "or export it as a graph, model.export('folder'), and give that folder"
-    first = words.strip().splitlines()[0] if words.strip() else "without a word"
-    if "lambda" in words.lower():
-        return (
-            f"{source} holds Python code in a Lambda layer, which is never run; use one of Keras's own "
-            f"layers, {instead}"
-        )
-    custom = re.search(r"(?:Could not locate class|Unknown layer:) '([^']+)'", words)
-    if custom is not None:
-        named = f"{custom.group(1)}, a layer that Keras does not bring"
-        return f"{source} needs {named}; use one of its own, {instead}"
-    return f"{source} cannot be read as a Keras file ({first}); save it again by Keras 3, {instead}"
-
-
-def _saved_model(source: Path) -> tuple[Any, Callable[[Any], Any]]:
-    """What the model in a SavedModel folder takes for serving, and how to call it."""
-    try:
-        loaded = tf.saved_model.load(str(source))
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(
-            f"{source} cannot be read as a SavedModel ({first}); write it again by model.export('folder')"
-        ) from error
-    found = dict(loaded.signatures)
-    function = found.get("serving_default") or (next(iter(found.values())) if len(found) == 1 else None)
-    if function is None:
-        named = ", ".join(sorted(found)) or "none"
-        raise ModelError(
-            f"{source} has the signatures: {named}; it must have one named serving_default: write it by "
-            "model.export('folder')"
-        )
-    specs = function.structured_input_signature[1]
-    if len(specs) != 1:
-        raise ModelError(f"{source} has {len(specs)} inputs; a model must have one")
-    ((name, spec),) = specs.items()
-    # Kept alive by the function below: its variables go with it.
-    return spec, lambda x, owner=loaded: list(function(**{name: x}).values())
-
-
 def _ordered(call: Callable[[Any], Any], order: Shape | None) -> Callable[[Any], Any]:
     """`call` for samples whose channels come first."""
+    import tensorflow as tf
+
     return call if order is None else lambda x: call(tf.transpose(x, order))
 
 
 def _check_same(source: Path, model: onnx.ModelProto, function: Any, shape: Shape) -> None:
     """Nothing, if the file computes what TensorFlow does."""
+    import onnxruntime
+    import tensorflow as tf
+
     samples = np.random.default_rng(0).random((2, *shape), np.float32)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (given,) = session.run(None, {session.get_inputs()[0].name: samples})
@@ -163,6 +114,7 @@ def _drop_softmax_(graph: onnx.GraphProto) -> bool:
 
 def main(source: str, target: str, shape: str, outcome: str) -> None:
     """Convert, and write how it went to the file `outcome`."""
+    os.environ |= SETTINGS
     sizes = tuple(int(size) for size in shape.split(",") if size)
     try:
         found = Outcome(without_softmax=convert(Path(source), Path(target), sizes))

@@ -1,17 +1,18 @@
 """A TensorFlow function as one frozen graph that tf2onnx reads: no variables, nothing captured.
 
-Only `pipeline.keras_conversion` imports this, in a process of its own: TensorFlow loads with it.
+For `pipeline.keras_conversion`, which runs in a process of its own: TensorFlow loads in these functions.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from pipeline.keras_norms import restore_norms_
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Operators of two arguments that stay the same when a number is given as a vector of one.
 SPREADING = ("Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum")
@@ -23,6 +24,8 @@ def frozen_graph(function: Any) -> tuple[tf.compat.v1.GraphDef, str, str]:
     Args:
         function: a `tf.types.experimental.ConcreteFunction`.
     """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
     frozen = convert_variables_to_constants_v2(function)
     graph = frozen.graph.as_graph_def()
     (taken, *captured), (given,) = frozen.inputs, frozen.outputs
@@ -71,6 +74,8 @@ def _widen_numbers_(graph: tf.compat.v1.GraphDef, nodes: dict[str, Any]) -> None
 
 def _number(node: Any) -> np.ndarray | None:
     """The float that a node holds, if it is a constant without dimensions."""
+    import tensorflow as tf
+
     if node is None or node.op != "Const" or node.attr["dtype"].type != tf.float32.as_datatype_enum:
         return None
     value: np.ndarray = tf.make_ndarray(node.attr["value"].tensor)
@@ -78,6 +83,8 @@ def _number(node: Any) -> np.ndarray | None:
 
 
 def _constant(name: str, value: np.ndarray) -> Any:
+    import tensorflow as tf
+
     node = tf.compat.v1.NodeDef(name=name, op="Const")
     node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))

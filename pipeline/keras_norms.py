@@ -4,17 +4,19 @@ For inference Keras 3 spells x·s + b out, with s = gamma / sqrt(variance + epsi
 Converted like that, s and b end up in the convolutions: a pruned network could not measure its statistics
 anew, and one without batch norms is harder to train.
 
-Only `pipeline.keras_conversion` imports this, in a process of its own: TensorFlow loads with it.
+For `pipeline.keras_conversion`, which runs in a process of its own: TensorFlow loads in these functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SUMS = ("Add", "AddV2")
 
@@ -107,6 +109,8 @@ def _fixed(name: str, nodes: dict[str, Any]) -> bool:
 
 def _values(graph: tf.compat.v1.GraphDef, norms: list[_Norm]) -> dict[str, np.ndarray]:
     """What the parts of all norms come to, each flat, by name."""
+    import tensorflow as tf
+
     names = {
         name
         for norm in norms
@@ -121,6 +125,8 @@ def _values(graph: tf.compat.v1.GraphDef, norms: list[_Norm]) -> dict[str, np.nd
 
 
 def _replace_(graph: tf.compat.v1.GraphDef, node: Any, norm: _Norm, values: dict[str, np.ndarray]) -> None:
+    import tensorflow as tf
+
     variance, epsilon = values[norm.variance], float(values[norm.epsilon][0])
     parts = {
         "gamma": values[norm.factor] * np.sqrt(variance + epsilon),

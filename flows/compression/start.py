@@ -133,7 +133,7 @@ def _check_model(source: str, weights: str | None) -> None:
 
     if is_path(source):
         if not Path(source).exists():
-            raise BadInputError(f"model file {source} does not exist; give the path of an existing one")
+            raise BadInputError(f"model file {source} does not exist; give the path of an ONNX or Keras file")
         if is_keras(source):
             check_keras_extra()
     elif ":" not in source and source not in MODELS:
