@@ -1,7 +1,8 @@
 """Whether a target's 8-bit kernels overflow, found out by running one.
 
 x86 processors without VNNI multiply unsigned activations by signed weights in pairs and add each pair in 16
-bits: 255 · 127 + 255 · 127 is cut off at 32767. Weights of 7 bits cannot overflow so, and are coarser. What a processor says of itself is no proof of what its runtime does, so a file is run whose sum would be cut.
+bits: 255 · 127 + 255 · 127 is cut off at 32767. Weights of 7 bits cannot overflow so, and are coarser. What
+a processor says of itself is no proof of what its runtime does, so a file is run whose sum would be cut.
 """
 
 from __future__ import annotations
