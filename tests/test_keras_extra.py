@@ -31,8 +31,11 @@ def test_tensorflow_fits_beside_the_rest(python: Path) -> None:
 
 
 def test_keras_files_come_in(python: Path) -> None:
-    tests = ROOT / "tests" / "pipeline" / "test_keras_import.py"
-    said = _said(python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "slow", "-rs", tests)
+    tests = [
+        ROOT / "tests" / "pipeline" / "test_keras_import.py",
+        ROOT / "tests" / "flows" / "test_keras_in.py",
+    ]
+    said = _said(python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "slow", "-rs", *tests)
     assert "skipped" not in said
 
 

@@ -41,7 +41,7 @@ for module in pkgutil.walk_packages(device_bench.__path__, "device_bench."):
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, whatever its exit code."""
     return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=600, check=False, cwd=cwd
+        [str(part) for part in command], capture_output=True, text=True, timeout=1200, check=False, cwd=cwd
     )
 
 
