@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.deployments.pool import DeployedFlow, FlowRunLine
+from flows.deployments.pool import DeployedFlow, FlowRunLine, PoolState
 from flows.deployments.revival import Revival
 from flows.deployments.standing import Standing
 
@@ -30,7 +30,9 @@ class Announcements:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._told: dict[str, str] | None = None
-        self._deployed: dict[str, tuple[str, ...]] | None = None
+        self._deployed: dict[str, tuple[tuple[str, ...], ...]] | None = None
+        self._pool = PoolState(is_paused=False, waiting=0)
+        self._complaint = ""
 
     def head(self, standing: Standing, *, pool_is_new: bool) -> None:
         """Where things are."""
@@ -68,18 +70,40 @@ class Announcements:
 
     def deployments(self, deployed: Sequence[DeployedFlow]) -> None:
         """The list of what is deployed, when it is another than before."""
-        before, self._deployed = self._deployed, {one.name: one.schedules for one in deployed}
+        before, self._deployed = self._deployed, {one.name: (one.schedules, one.paused) for one in deployed}
         if not deployed and before is None:
             self.line(f"deployments: {HOW_TO_DEPLOY}")
         for one in deployed:
-            if before is None or before.get(one.name) != one.schedules:
+            if before is None or one.name not in before:
                 self.line(f"deployed: {one.name}, {when(one)}")
+            elif before[one.name] != (one.schedules, one.paused):
+                self.line(f"changed: {one.name}, {when(one)}")
+
+    def pool(self, state: PoolState) -> None:
+        """That runs wait, or do no more."""
+        before, self._pool = self._pool, state
+        if state != before and (state.is_paused or state.waiting or before.is_paused):
+            self.line(held_up(state), "yellow" if state.is_paused else "")
+
+    def complaint(self, text: str) -> None:
+        """Something is wrong with the telling; once, until it is something else."""
+        if text and text != self._complaint:
+            self.line(text, "yellow")
+        self._complaint = text
+
+
+def held_up(state: PoolState) -> str:
+    """ "the work pool is paused: 2 runs wait", or how many wait for a place."""
+    waiting = f"{state.waiting} {'run waits' if state.waiting == 1 else 'runs wait'}"
+    if state.is_paused:
+        return f"the work pool is paused (`prefect work-pool resume` goes on): {waiting}"
+    return f"{waiting} for a place" if state.waiting else "the work pool takes runs; none waits"
 
 
 def when(deployed: DeployedFlow) -> str:
     """ "by 0 1 * * * UTC, next run 2026-11-24 01:00:00 UTC", or that it runs when asked."""
     if not deployed.schedules:
-        return "runs when asked to"
+        return f"paused, not {' and '.join(deployed.paused)}" if deployed.paused else "runs when asked to"
     told = f"by {' and '.join(deployed.schedules)}"
     if deployed.next_run is None:
         return told

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from device_bench.errors import BadInputError
@@ -10,6 +11,7 @@ from device_bench.protocol import Record
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
 
 DEFAULT_POOL = "edgeloop"
 POOL_TYPE = "process"
@@ -18,11 +20,24 @@ RECENT = 50
 
 
 class DeployedFlow(Record):
-    """One deployment of the pool: "compress/on-demand", its active schedules in words, its next run."""
+    """One deployment of the pool: "compress/on-demand", its schedules in words, its next run.
+
+    Args:
+        schedules: those that are active.
+        paused: those that are not.
+    """
 
     name: str
     schedules: tuple[str, ...]
     next_run: datetime | None
+    paused: tuple[str, ...] = ()
+
+
+class PoolState(Record):
+    """Whether the pool's worker may take runs, and how many that are due wait for it."""
+
+    is_paused: bool
+    waiting: int
 
 
 class FlowRunLine(Record):
@@ -70,9 +85,10 @@ async def deployed_flows(client: PrefectClient, pool: str) -> list[DeployedFlow]
     """The pool's deployments by name, each with the time it fires next."""
     from prefect.client.schemas.sorting import FlowRunSort
 
-    names = await _deployment_names(client, pool)
+    deployments = await client.read_deployments(work_pool_filter=_pool(pool))
+    names = await _names(client, pool, deployments)
     found = []
-    for one in await client.read_deployments(work_pool_filter=_pool(pool)):
+    for one in deployments:
         runs = await client.read_flow_runs(
             flow_run_filter=_in_state(any_=["SCHEDULED"]),
             deployment_filter=_deployment(str(one.id)),
@@ -83,6 +99,7 @@ async def deployed_flows(client: PrefectClient, pool: str) -> list[DeployedFlow]
             DeployedFlow(
                 name=names[str(one.id)],
                 schedules=tuple(_in_words(entry.schedule) for entry in one.schedules if entry.active),
+                paused=tuple(_in_words(entry.schedule) for entry in one.schedules if not entry.active),
                 next_run=runs[0].next_scheduled_start_time if runs else None,
             )
         )
@@ -99,7 +116,7 @@ async def recent_runs(client: PrefectClient, pool: str) -> list[FlowRunLine]:
         sort=FlowRunSort.START_TIME_DESC,
         limit=RECENT,
     )
-    names = await _deployment_names(client, pool)
+    names = await _names(client, pool, await client.read_deployments(work_pool_filter=_pool(pool)))
     return [
         FlowRunLine(
             flow_run_id=str(run.id),
@@ -115,10 +132,31 @@ async def recent_runs(client: PrefectClient, pool: str) -> list[FlowRunLine]:
     ]
 
 
-async def _deployment_names(client: PrefectClient, pool: str) -> dict[str, str]:
+async def pool_state(client: PrefectClient, pool: str) -> PoolState:
+    """What keeps runs from beginning."""
+    found = await client.read_work_pool(pool)
+    due = await client.read_flow_runs(
+        flow_run_filter=_due(datetime.now(UTC)), work_pool_filter=_pool(pool), limit=RECENT
+    )
+    return PoolState(is_paused=bool(found.is_paused), waiting=len(due))
+
+
+async def _names(
+    client: PrefectClient, pool: str, deployments: Sequence[DeploymentResponse]
+) -> dict[str, str]:
+    """ "compress/on-demand" of each of the deployments, by its id.
+
+    Read after them: one that was made in between has no name yet, and is none of them.
+    """
     flows = {flow.id: flow.name for flow in await client.read_flows(work_pool_filter=_pool(pool))}
-    deployments = await client.read_deployments(work_pool_filter=_pool(pool))
     return {str(one.id): f"{flows.get(one.flow_id, '?')}/{one.name}" for one in deployments}
+
+
+def _due(now: datetime) -> object:
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    asked = {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": now}}
+    return FlowRunFilter.model_validate(asked)
 
 
 def _pool(name: str) -> object:

@@ -13,8 +13,16 @@ from rich.table import Table
 
 from device_bench.protocol import Record
 from flows.compression.start import PREFECT_SETTINGS
-from flows.deployments.announcements import COLOURS, HOW_TO_DEPLOY, when
-from flows.deployments.pool import DeployedFlow, FlowRunLine, deployed_flows, recent_runs, worker_is_online
+from flows.deployments.announcements import COLOURS, HOW_TO_DEPLOY, held_up, when
+from flows.deployments.pool import (
+    DeployedFlow,
+    FlowRunLine,
+    PoolState,
+    deployed_flows,
+    pool_state,
+    recent_runs,
+    worker_is_online,
+)
 from flows.deployments.standing import Standing, office_here
 
 UP, DOWN = 0, 1
@@ -28,6 +36,7 @@ class ServerStatus(Record):
         up: a `server up` of this user runs here, and its server answers.
         worker_online: by the server's own word.
         runs: the latest, oldest first.
+        pool: None where the server does not answer.
     """
 
     up: bool
@@ -36,6 +45,7 @@ class ServerStatus(Record):
     worker_online: bool = False
     deployments: tuple[DeployedFlow, ...] = ()
     runs: tuple[FlowRunLine, ...] = ()
+    pool: PoolState | None = None
 
 
 def server_status(*, as_json: bool) -> int:
@@ -69,6 +79,7 @@ async def _asked(standing: Standing) -> ServerStatus:
                 answers=True,
                 worker_online=online,
                 deployments=tuple(await deployed_flows(client, standing.pool)),
+                pool=await pool_state(client, standing.pool),
                 runs=tuple((await recent_runs(client, standing.pool))[-LATEST:]),
             )
     except httpx.HTTPError:
@@ -93,6 +104,8 @@ def _show(status: ServerStatus, console: Console) -> None:
         grid.add_row("" if number else "deployments", escape(f"{one.name}, {when(one)}"))
     if not status.deployments:
         grid.add_row("deployments", HOW_TO_DEPLOY)
+    if status.pool is not None and (status.pool.is_paused or status.pool.waiting):
+        grid.add_row("work pool", escape(held_up(status.pool)))
     console.print(grid, highlight=False)
     for run in status.runs:
         console.print(run_line(run), style=COLOURS.get(run.kind, ""), highlight=False, soft_wrap=True)

@@ -15,7 +15,13 @@ from device_bench.errors import RunError
 from flows.deployments.announcements import Announcements
 from flows.deployments.children import Child
 from flows.deployments.leases import free_devices
-from flows.deployments.pool import deployed_flows, ensure_pool, recent_runs, worker_is_online
+from flows.deployments.pool import (
+    deployed_flows,
+    ensure_pool,
+    pool_state,
+    recent_runs,
+    worker_is_online,
+)
 from flows.deployments.profile import point_profile
 from flows.deployments.revival import Reviver
 from flows.deployments.standing import Office, Standing
@@ -125,10 +131,15 @@ class Watch:
             try:
                 self._say.runs(await recent_runs(client, self._standing.pool))
                 self._say.deployments(await deployed_flows(client, self._standing.pool))
+                self._say.pool(await pool_state(client, self._standing.pool))
                 for one in await self._reviver.look(client, watched=True):
                     self._say.revival(one)
+                self._say.complaint("")
             except httpx.HTTPError as error:
-                self._say.line(f"the server does not answer ({type(error).__name__}); trying again", "yellow")
+                self._say.complaint(f"the server does not answer ({type(error).__name__}); trying again")
+            except Exception as error:
+                # Whatever an answer looks like, the server and the worker stay: flow runs hang on them.
+                self._say.complaint(f"the server's answer is not understood ({error!r}); trying again")
 
     def _start(self, child: Child) -> None:
         now = time.monotonic()
