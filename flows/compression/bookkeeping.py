@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,11 +76,7 @@ class Session:
         """Read what an earlier process of this run finished."""
         latest = {trial.number: trial for trial in self.log.read()}
         self.trials = [latest[number] for number in sorted(latest)]
-        # The log is written first: what a kill kept from the store is added now.
-        stored = {trial.number: trial for trial in self.store.trials(run_id=self.folder.name)}
-        for trial in self.trials:
-            if stored.get(trial.number) != trial:
-                self.store.add(self.folder.name, self.workbench.task.fingerprint, trial)
+        fill_store(self.store, self.folder.name, self.workbench.task.fingerprint, self.trials)
         if self._probes.exists():
             # A torn last line is what kill -9 leaves; it goes, and that probe is made again.
             content = self._probes.read_bytes()
@@ -187,6 +183,22 @@ class Session:
     @property
     def _probes(self) -> Path:
         return self.folder / PROBES_FILE
+
+
+def fill_store(store: ExperienceStore, run_id: str, fingerprint: str, trials: Iterable[Trial]) -> None:
+    """Add what the store lacks of a run: the log is written first, and a kill may come in between."""
+    stored = {trial.number: trial for trial in store.trials(run_id=run_id)}
+    for trial in trials:
+        if stored.get(trial.number) != trial:
+            store.add(run_id, fingerprint, trial)
+
+
+def fill_store_from(folder: Path, store: ExperienceStore) -> None:
+    """Add what the store lacks of the finished run in the folder: its task and its trials."""
+    record = TaskRecord.model_validate_json((folder / TASK_FILE).read_bytes())
+    store.add_task(record)
+    latest = {trial.number: trial for trial in TrialLog(folder / "trials.jsonl").read()}
+    fill_store(store, folder.name, record.fingerprint, [latest[number] for number in sorted(latest)])
 
 
 def _number(trial: Trial) -> int:

@@ -15,11 +15,19 @@ from pipeline.progress import reporter
 def release_station(folder: Path) -> tuple[str, ...]:
     """Release a finished run's files; their names. A shelf out of reach is noted, and the run stays whole."""
     try:
-        found = release_run(Shelf(), folder, datetime.now(UTC))
+        shelf = Shelf()
+        before = {release.name: release.run_id for release in shelf.history()}
+        found = release_run(shelf, folder, datetime.now(UTC))
     except (BadInputError, RunError) as error:
         command = f"edgeloop release {shlex.quote(str(folder))}"
         reporter().note(f"the files are not released: {error}; once that is mended: {command}")
         return ()
     names = tuple(release.name for release in found)
-    reporter().note(f"released as {', '.join(names)}; `edgeloop fleet bench` watches what is released")
+    told = ", ".join(
+        name
+        if before.get(name) in (None, folder.name)
+        else f"{name} (in place of the file of {before[name]})"
+        for name in names
+    )
+    reporter().note(f"released as {told}; `edgeloop fleet bench` watches what is released")
     return names

@@ -59,6 +59,7 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
     spec = ModelSpec(
         source=job.model, weights=job.weights, input_shape=dataset.input_shape, outputs=dataset.outputs
     )
+    _check_plan(job, spec)
     spec, foreign = _with_weights(spec, dataset, job)
     # A model of the user's own may draw its weights: a resumed run must get the same ones.
     torch.manual_seed(job.seed)
@@ -66,6 +67,8 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
     module = load_model(at_hand(spec, folder))
     keep_source(spec, folder)
     graph = trace(module, spec.input_shape)
+    if job.plan is not None:
+        job.plan.checked(graph)
     reporter().advance(1, f"{len(graph.units)} units, {len(graph.blocks)} removable blocks")
     targets = tuple(find_target(name).model_copy(update={"threads": job.threads}) for name in job.targets)
     task = Task(model=spec, data=dataset.name, data_root=job.data_root, targets=targets, budget=job.budget)
@@ -86,6 +89,16 @@ def prepare_station(job: CompressJob, folder: Path) -> Session:
     )
     session.open_books()
     return session
+
+
+def _check_plan(job: CompressJob, spec: ModelSpec) -> None:
+    """Nothing, if the job's plan fits its zoo network; before that is trained on first use.
+
+    Raises:
+        PlanError: it does not; names the unit, block or layer.
+    """
+    if job.plan is not None and spec.weights is None:
+        job.plan.checked(trace(load_model(spec), spec.input_shape))
 
 
 def _with_weights(spec: ModelSpec, dataset: Dataset, job: CompressJob) -> tuple[ModelSpec, bool]:

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from device_bench.errors import BadInputError, unknown_name
 from flows.compression.job import CompressJob, make_job, stored_job
 from flows.compression.outcome import show_result
+from flows.compression.releasing import release_station
 from flows.compression.sources import SOURCE_FILE
 from flows.deployments.profile import tidy_after_kill
 from flows.deployments.standing import Office
@@ -77,7 +79,34 @@ def resume_compress(path: Path, given: Mapping[str, object], *, as_json: bool) -
     root = given.get("data_root")
     if root is not None and (job.data_root is None or not Path(job.data_root).is_dir()):
         job = job.model_copy(update={"data_root": root}).from_anywhere()
-    return _run(job, folder, as_json)
+    done = _finished(folder.path, job)
+    return _run(job, folder, as_json) if done is None else _show_finished(done, folder.path, as_json)
+
+
+def _finished(folder: Path, job: CompressJob) -> RunResult | None:
+    """What the run found, if it found something for every target; its test split is not opened again."""
+    try:
+        found = RunResult.model_validate_json((folder / "result.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return found if set(job.targets) <= set(found.targets) else None
+
+
+def _show_finished(result: RunResult, folder: Path, as_json: bool) -> int:
+    console = Console(stderr=as_json)
+    from flows.compression.bookkeeping import fill_store_from
+    from pipeline.database import default_store
+    from pipeline.experience import ExperienceStore
+
+    # What another store, or a process that was killed at the very end, does not have yet.
+    fill_store_from(folder, ExperienceStore(default_store()))
+    if result.budget_met:
+        release_station(folder)
+    console.print(f"{folder.name} is finished; there is nothing to go on with", highlight=False)
+    if as_json:
+        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
+    show_result(console, result, folder)
+    return exit_code(result)
 
 
 def check_job(job: CompressJob) -> None:

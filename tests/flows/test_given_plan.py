@@ -99,6 +99,16 @@ def test_robustness_is_in_the_result_and_in_the_report(run: Path) -> None:
     assert "On samples that were tampered with" in page and "ε 8/255" in page
 
 
+def test_a_finished_run_is_not_proved_again(
+    run: Path, edgeloop: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    done = edgeloop("compress", "--resume", run, cwd=run.parents[1])
+    assert done.returncode == 0
+    assert "is finished; there is nothing to go on with" in " ".join(done.stdout.split())
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_a_plan_and_a_search_exclude_each_other(
     run: Path, edgeloop: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
@@ -120,4 +130,5 @@ def test_a_plan_that_does_not_fit_names_the_layer_before_anything_is_trained(
         cwd=place,
     )
     assert done.returncode == 2
+    assert not list((place / "bad").glob("*")), "a run that can never be gone on with is left behind"
     assert "rank 11 is above the matrix's, which is 10" in " ".join((done.stdout + done.stderr).split())
