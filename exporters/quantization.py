@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # A tensor and its trained range belong together where their values agree; two runtimes sum in another order,
 # so equal means within this share of the tensor's span.
 SAME_VALUES = 2e-3
+# The share of trained ranges that may have no tensor of their own in a file.
+MOST_LOST = 0.25
+LOG = logging.getLogger(__name__)
 # What follows a layer that makes float values computes with them, rather than store them in 8 bits first.
 WITHOUT_WEIGHTS: dict[LayerPrecision, LayerPrecision] = {
     "float32": "float32",
@@ -131,21 +135,36 @@ def matched_ranges(
 ) -> dict[str, Range]:
     """The trained range of each tensor that has one.
 
+    Converters move constants from one operator into the next (TFLite's does so with what follows a layer norm
+    and with the scale of attention), so a few tensors of what was trained may not be in the file; how many is
+    logged. What stands for them there has the range that calibration finds.
+
     Args:
         prints: `fingerprint_of` each tensor of the file over the same samples.
 
     Raises:
-        ExportError: a trained range belongs to no tensor of the file.
+        ExportError: so many trained ranges belong to no tensor that the file is none of what was trained.
     """
     found: dict[str, Range] = {}
+    lost: list[TrainedRange] = []
     for each in trained:
         names = [name for name, known in prints.items() if same_values(known, each.fingerprint)]
         if not names:
-            raise ExportError(
-                f"the trained range {each.low:.4g} to {each.high:.4g} belongs to no tensor of the file: the "
-                "converter has fused or split what it was trained on; leave quantization-aware training out"
-            )
+            lost.append(each)
         found |= dict.fromkeys(names, (each.low, each.high))
+    if len(lost) > MOST_LOST * len(trained):
+        raise ExportError(
+            f"{len(lost)} of {len(trained)} trained ranges, such as {lost[0].low:.4g} to {lost[0].high:.4g}, "
+            "belong to no tensor of the file: the converter has fused or split what they were trained on; "
+            "leave quantization-aware training out"
+        )
+    if lost:
+        LOG.warning(
+            "%d of %d trained ranges belong to tensors that the converter has fused or split; calibration "
+            "finds those of what stands for them in the file",
+            len(lost),
+            len(trained),
+        )
     return found
 
 

@@ -190,8 +190,18 @@ def test_a_trained_range_finds_its_tensor_by_values() -> None:
     # Another layout, and summed in another order.
     seen = fingerprint_of(values["b"].transpose(0, 2, 3, 1) + np.float32(1e-6))
     assert matched_ranges([TrainedRange(low=-2.0, high=2.5, fingerprint=seen)], prints) == {"b": (-2.0, 2.5)}
-    with pytest.raises(ExportError, match="belongs to no tensor"):
+    with pytest.raises(ExportError, match="belong to no tensor"):
         matched_ranges([TrainedRange(low=-2.0, high=2.5, fingerprint=(0.0, 1.0, 0.5, 0.4))], prints)
+
+
+def test_a_few_lost_ranges_are_told_and_many_are_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    known = {str(i): (0.0, 1.0 + i, 0.1, 0.2) for i in range(8)}
+    trained = [TrainedRange(low=0.0, high=1.0, fingerprint=each) for each in known.values()]
+    lost = [TrainedRange(low=0.0, high=1.0, fingerprint=(-9.0, i, 0.1, 0.2)) for i in range(3)]
+    assert len(matched_ranges([*trained, *lost[:2]], known)) == 8
+    assert "2 of 10 trained ranges" in caplog.text
+    with pytest.raises(ExportError, match="3 of 11 trained ranges, such as 0 to 1"):
+        matched_ranges([*trained, *lost], known)
 
 
 def _input_scale(model: onnx.ModelProto) -> float:

@@ -16,8 +16,16 @@ from exporters.to_onnx import to_float_onnx
 from exporters.to_tflite import channels_last, to_float_tflite
 from pipeline.methods.quantization_aware import AwareModule
 from pipeline.trained_range import TrainedRange
+from pipeline.zoo import build
 
 SAMPLES = nets.samples(32)
+FAMILIES = {
+    "mlp": (1, 8, 8),
+    "cnn": (1, 8, 8),
+    "dscnn": (1, 49, 10),
+    "mobilenetv2": (3, 32, 32),
+    "vit": (3, 32, 32),
+}
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +96,21 @@ def test_the_file_computes_what_was_trained(
         wanted = aware(torch.from_numpy(SAMPLES)).numpy()
     step = scales(ranges)[-1][0]
     assert np.mean(np.abs(found - wanted) <= 1.01 * step) > 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_ranges_of_every_family_arrive_in_both_formats(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    shape = FAMILIES[name]
+    torch.manual_seed(0)
+    net = build(name, shape, 10).eval()
+    x = torch.randn(16, *shape)
+    aware = AwareModule(net, x).train()
+    aware(x)
+    ranges = aware.eval().trained_ranges(x)
+    onnx_int8.quantize_int8(to_float_onnx(net, x.numpy()), x.numpy(), Quantization(trained=ranges))
+    assert "trained ranges belong" not in caplog.text
+    samples = channels_last(x.numpy()) if x.ndim == 4 else x.numpy()
+    tflite_int8.quantize_int8(to_float_tflite(net, x.numpy()), samples, Quantization(trained=ranges))
+    # Constants move from a layer norm and from the scale of attention into what follows them there.
+    assert ("trained ranges belong" in caplog.text) == (name == "vit")
