@@ -98,7 +98,7 @@ def _add_init(app: typer.Typer, errors_on_screen: OnScreen) -> None:
                 found = tuple(names) if names else own_names()
                 make_certificate(folder.certificate, folder.key, found, datetime.now(UTC), days)
             token = Tokens(folder.tokens, time.time).replace_all("first", Scope.MEASURE)
-            _print_pairing(folder, token, "init", as_json)
+            _print_pairing(folder, token, "init", as_json, names[0] if names else None)
 
 
 def _add_serve(app: typer.Typer, errors_on_screen: OnScreen) -> None:
@@ -222,7 +222,10 @@ def _folder(state: Path | None) -> StateFolder:
     return StateFolder((state or default_state()).absolute())
 
 
-def _print_pairing(folder: StateFolder, token: str, made_by: str, as_json: bool) -> None:
+def _print_pairing(
+    folder: StateFolder, token: str, made_by: str, as_json: bool, name: str | None = None
+) -> None:
+    """Print the pairing line; `name` is what the laptop shall call the board by."""
     import json
     import socket
 
@@ -230,7 +233,7 @@ def _print_pairing(folder: StateFolder, token: str, made_by: str, as_json: bool)
     from device_bench.wire import Pairing
 
     pairing = Pairing(fingerprint=fingerprint(folder.certificate), token=token)
-    host = socket.gethostname()
+    host = name or socket.gethostname()
     if as_json:
         typer.echo(json.dumps({"pairing": pairing.line(), "fingerprint": pairing.fingerprint, "host": host}))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from flows.cli import (
     bench,
@@ -43,6 +44,23 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(experience.app, name="experience")
 app.add_typer(store.app, name="store")
 app.add_typer(server.app, name="server")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"edgeloop {version('edgeloop')}")
+        raise typer.Exit
+
+
+@app.callback()
+def edgeloop(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Compress a trained network for the devices it will really run on, and prove it there."""
 
 
 def main() -> None:

@@ -175,6 +175,9 @@ def make_job(given: Mapping[str, object]) -> CompressJob:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
+        if not place:
+            # Of several keys together, and in words that say which.
+            raise BadInputError(first["msg"].removeprefix("Value error, ")) from error
         raise BadInputError(f"{place} must satisfy: {first['msg']}; got {first['input']!r}") from error
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -28,6 +30,7 @@ from pipeline.result import RunResult
 from pipeline.run_folder import RunFolder
 
 DONE, BUDGET_MISSED = 0, 1
+SCHEDULER_SECONDS = 10.0
 # All that a run's folder holds before the run has done anything.
 CLUSTER = ("runner", "scheduler")
 # Where a run goes on may be another place than where it began.
@@ -149,10 +152,24 @@ def check_job(job: CompressJob) -> None:
             raise BadInputError(f"target {name} is given {job.targets.count(name)} times; give it once")
     if job.plan is None:
         load_policy(job.policy)
+    if job.scheduler is not None:
+        _check_scheduler(job.scheduler)
     Shelf()
     Database(default_store()).close()
     for name in job.targets:
         check_real(find_target(name))
+
+
+def _check_scheduler(address: str) -> None:
+    """Nothing, if something listens there; what it is shows later."""
+    found = urlsplit(address)
+    try:
+        socket.create_connection((found.hostname or "", found.port or 0), SCHEDULER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise BadInputError(
+            f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`, and give "
+            "the address that it prints"
+        ) from error
 
 
 def _check_model(source: str, weights: str | None) -> None:

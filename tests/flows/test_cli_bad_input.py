@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import onnx
@@ -72,6 +73,10 @@ def refused(result: Result, *words: str, code: int = BAD_USE) -> None:
         (["some.onnx", "--model", "cnn"], ["given twice", "some.onnx", "--model cnn"]),
         (["job.toml", "--resume", "nowhere"], ["--resume", "job.toml", "leave one out"]),
         (
+            ["--runner", "dask", "--scheduler", "tcp://127.0.0.1:1"],
+            ["no Dask scheduler answers at tcp://127.0.0.1:1", "dask scheduler"],
+        ),
+        (
             ["--target", "local-litert", "--target", "local-litert"],
             ["local-litert is given 2 times", "give it once"],
         ),
@@ -106,6 +111,13 @@ def test_job_file(content: str, words: list[str], tmp_path: Path) -> None:
     path.write_text(content)
     refused(invoke(path, "--out", tmp_path / "runs"), *words)
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_version_is_told() -> None:
+    from typer.testing import CliRunner
+
+    told = CliRunner().invoke(app, ["--version"])
+    assert (told.exit_code, told.output) == (0, f"edgeloop {version('edgeloop')}\n")
 
 
 def test_out_is_a_file(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def test_init_with_names_and_days(tmp_path: Path) -> None:
     from cryptography import x509
 
     done = run(tmp_path / "s", "init", "--name", "pi4.lan", "--name", "10.0.0.7", "--days", "30")
+    assert "edgeloop targets add pi4.lan https://pi4.lan:" in done.output
     assert done.exit_code == 0, done.output
     read = x509.load_pem_x509_certificate((tmp_path / "s" / "certificate.pem").read_bytes())
     names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
