@@ -66,7 +66,8 @@ def fleet_bench(
         typer.Option(help="A device or a class; may be repeated. Default: every known one and this machine."),
     ] = None,
     round_id: Annotated[
-        str | None, typer.Option("--round", help="Go on with an earlier round: what it measured is kept.")
+        str | None,
+        typer.Option("--round", help="The round's name; an earlier one's goes on with what that measured."),
     ] = None,
     json: Json = False,
     debug: Debug = False,
