@@ -67,7 +67,7 @@ def fleet_bench(
     ] = None,
     round_id: Annotated[
         str | None,
-        typer.Option("--round", help="The round's name; an earlier one's goes on with what that measured."),
+        typer.Option("--round", help="The round's name; that of an earlier one goes on with it."),
     ] = None,
     json: Json = False,
     debug: Debug = False,
