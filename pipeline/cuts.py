@@ -6,6 +6,7 @@ unit and only slices after that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from pipeline.graph import ModelGraph, Unit
 from pipeline.methods.depth import remove_blocks_
 from pipeline.methods.importance import BatchLoss, Ranker
 from pipeline.methods.structured_pruning import channels_kept, root_layer
-from pipeline.plan import CompressionPlan
+from pipeline.plan import CompressionPlan, UnitChoice
 
 Prune = Callable[[nn.Module, list[int]], object]
 
@@ -85,6 +86,24 @@ class Cutter:
         for parameter in copy.parameters():
             parameter.grad = None
         return copy
+
+    def by_contribution(self, plan: CompressionPlan) -> CompressionPlan:
+        """The plan with a keep ratio for each unit that keeps what contributes enough: C_j > threshold.
+
+        C_j is how much the loss rises without channel j, of the original but for removed blocks. Widths go up
+        to the unit's next step, so that no channel above the threshold leaves.
+
+        Raises:
+            PlanError: the plan does not fit, or there are no samples for a loss.
+        """
+        removed, settled = frozenset(plan.removed), dict(plan.units)
+        for name, choice in plan.checked_names(self._graph).units.items():
+            if choice.least_contribution is not None:
+                unit = self._graph.unit_by_name[name]
+                above = int((self._rank(unit, removed, plan) > choice.least_contribution).sum())
+                steps = max(unit.min_width, unit.step * math.ceil(above / unit.step))
+                settled[name] = UnitChoice(keep_ratio=min(1.0, steps / unit.width))
+        return plan.model_copy(update={"units": settled})
 
     def _losses(self, kept: Mapping[str, Collection[int]]) -> dict[tuple[str, Prune], set[int]]:
         """What each side of each layer loses; a side fed by several units loses once, for all of them."""

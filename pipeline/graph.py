@@ -10,7 +10,10 @@ from device_bench.protocol import Record
 
 
 class Layer(Record):
-    """One layer with weights. `in_size`/`out_size` are channels or features; MACs are for one sample."""
+    """One layer with weights. `in_size`/`out_size` are channels or features; MACs are for one sample.
+
+    `reads`: the units whose channels it takes in and shrinks with; none for the model's inputs.
+    """
 
     name: str
     operator: str
@@ -22,6 +25,7 @@ class Layer(Record):
     macs: int
     parameters: int
     activation_bytes: int
+    reads: tuple[str, ...] = ()
 
 
 class Unit(Record):

@@ -25,9 +25,14 @@ from pipeline.legality import check_every, check_layers
 
 
 class UnitChoice(Record):
-    """What happens to one unit. `keep_ratio` is the share of its width that stays."""
+    """What happens to one unit. `keep_ratio` is the share of its width that stays.
+
+    `least_contribution`: channels without which the loss rises no more than this go instead; becomes a ratio
+    when the plan meets the weights.
+    """
 
     keep_ratio: float = Field(default=1.0, gt=0.0, le=1.0)
+    least_contribution: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
 
 
 class RecoveryChoice(Record):
@@ -93,10 +98,13 @@ class CompressionPlan(Record):
         Fields that a plan of an earlier version did not have are left out where they ask for nothing, so that
         an equal plan has an equal name.
         """
-        kept = {name: choice for name, choice in sorted(self.units.items()) if choice.keep_ratio < 1.0}
+        kept = {name: choice for name, choice in sorted(self.units.items()) if choice != UnitChoice()}
         layers = {name: choice for name, choice in sorted(self.layers.items()) if choice != LayerChoice()}
         told = self.model_copy(update={"units": kept, "layers": layers})
-        silent = _silent(told, _NEWER_OF_PLAN) | {"recovery": _silent(told.recovery, _NEWER_OF_RECOVERY)}
+        silent = _silent(told, _NEWER_OF_PLAN) | {
+            "recovery": _silent(told.recovery, _NEWER_OF_RECOVERY),
+            "units": {name: _silent(choice, _NEWER_OF_UNIT) for name, choice in kept.items()},
+        }
         return told.model_dump_json(exclude=silent)
 
     def keep_ratio(self, unit: str) -> float:
@@ -140,8 +148,9 @@ class CompressionPlan(Record):
             if name not in units:
                 raise PlanError(f"plan names unit {name!r}; the model's units are: {', '.join(units)}")
             unit = units[name]
-            if choice.keep_ratio < 1.0 and not unit.prunable:
+            if choice != UnitChoice() and not unit.prunable:
                 raise PlanError(f"unit {name!r} cannot be pruned: {unit.reason}; give it keep_ratio 1")
+            self._check_contribution(name, choice)
         blocks = {block.name: block for block in graph.blocks}
         for name in self.removed:
             if name not in blocks:
@@ -150,6 +159,20 @@ class CompressionPlan(Record):
                     f"{', '.join(blocks) or 'none in this model'}"
                 )
         return self
+
+    def _check_contribution(self, name: str, choice: UnitChoice) -> None:
+        if choice.least_contribution is None:
+            return
+        if choice.keep_ratio < 1.0:
+            raise PlanError(
+                f"unit {name!r} has keep_ratio {choice.keep_ratio:g} and least_contribution "
+                f"{choice.least_contribution:g}; give one of the two"
+            )
+        if self.importance != "contribution":
+            raise PlanError(
+                f"unit {name!r} loses channels by their contribution, and the plan ranks channels by "
+                f'{self.importance}; give the plan importance = "contribution"'
+            )
 
     def _check_training(self) -> None:
         formed = [name for name, choice in self.layers.items() if choice.weights is not None]
@@ -192,6 +215,7 @@ class CompressionPlan(Record):
 
 # What plans of earlier versions did not have; where it asks for nothing, it is not told.
 _NEWER_OF_PLAN = ("layers", "sparsity", "calibration", "corrections")
+_NEWER_OF_UNIT = ("least_contribution",)
 _NEWER_OF_RECOVERY = (
     "quantization_epochs",
     "method",

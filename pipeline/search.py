@@ -110,6 +110,7 @@ class Workbench:
         Raises:
             PlanError: the plan does not fit; names the unit, block or layer.
         """
+        plan = self._cutter.by_contribution(plan)
         return settled_plan(plan, self.graph, self._cutter.cut(plan))
 
     def judge(self, module: nn.Module, split: Split) -> float:

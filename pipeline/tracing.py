@@ -50,10 +50,11 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     units = _linked(_units(dependencies, layers, blocks), dependencies)
     units = checked_units(units, module, input_shape)
     inner = {block.name: _units_inside(block, units) for block in blocks}
+    reads = _reads(units, dependencies)
     return ModelGraph(
         units=tuple(units),
         blocks=tuple(block.model_copy(update={"units": inner[block.name]}) for block in blocks),
-        layers=tuple(layers.values()),
+        layers=tuple(one.model_copy(update={"reads": reads.get(name, ())}) for name, one in layers.items()),
         input_shape=input_shape,
         macs=seen.total_macs,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
@@ -138,6 +139,22 @@ def _units(dependencies: Dependencies, layers: dict[str, Layer], blocks: list[Bl
             )
         )
     return sorted(units, key=lambda unit: position[unit.layers[0]])
+
+
+def _reads(units: list[Unit], dependencies: Dependencies) -> dict[str, tuple[str, ...]]:
+    """For each layer that loses inputs with some units, those units."""
+    found: dict[str, tuple[str, ...]] = {}
+    for unit in units:
+        for dep, _ in dependencies.group(unit.name, list(range(unit.width))):
+            name = dependencies.member_name(dep.target.module)
+            if name is not None and _cuts_inputs(dep) and unit.name not in found.get(name, ()):
+                found[name] = (*found.get(name, ()), unit.name)
+    return found
+
+
+def _cuts_inputs(dependency: tp.Dependency) -> bool:
+    name = getattr(dependency.handler, "__name__", "")
+    return "in_channels" in name and not _cuts_outputs(dependency)
 
 
 def _cuts_outputs(dependency: tp.Dependency) -> bool:

@@ -36,8 +36,8 @@ def compress(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="meta, rl2, maml, fomaml, reptile, anil, recurrent, reinforce, nsga2, tpe, random, uniform, "
-            "greedy, knapsack, bisection, or the file of a trained one. Default: meta."
+            help="meta, gp, rl2, maml, fomaml, reptile, anil, recurrent, reinforce, nsga2, tpe, random, "
+            "uniform, greedy, knapsack, bisection, or the file of a trained one. Default: meta."
         ),
     ] = None,
     plan: Annotated[

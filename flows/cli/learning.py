@@ -42,7 +42,7 @@ def personalize(
 def meta_train(
     tasks: Annotated[Path, typer.Argument(help="List of tasks to train on (.toml).")],
     policy: Annotated[
-        str, typer.Option(help="What to train: rl2, recurrent, maml, fomaml, reptile or anil.")
+        str, typer.Option(help="What to train: gp, rl2, recurrent, maml, fomaml, reptile or anil.")
     ],
     out: Annotated[Path, typer.Option(help="The policy file to write, or its folder.")] = Path("policies"),
     held_out: Annotated[

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.report.wording import counted
 from pipeline.result import Entry, RunResult, TargetResult
 
 
@@ -24,7 +25,7 @@ def show_result(console: Console, result: RunResult, folder: Path) -> None:
     for name, reason in result.lost.items():
         told = f"{name} went away: {reason}; once it answers, `edgeloop compress --resume {folder}` adds it"
         console.print(f"[yellow]not measured[/yellow] {escape(told)}", soft_wrap=True)
-    summary = f"{result.trials} trials in {result.seconds:.0f} s; files in {folder}:"
+    summary = f"{counted(result.trials, 'trial')} in {result.seconds:.0f} s; files in {folder}:"
     console.print(summary, highlight=False, soft_wrap=True, markup=False)
     for path in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
         console.print(f"  {path.name}", highlight=False)

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 
 from flows.compression.job import CompressJob, make_job, read_job, stored_job
 from flows.deployments.logbook import Logger, unattended
+from pipeline.report.wording import counted
 from pipeline.run_folder import RunFolder
 
 # Of the flow run's id; as much as a person can compare, and enough to tell runs apart.
@@ -41,7 +42,7 @@ def _compressed(job: CompressJob | Path, logger: Logger) -> str:
         logger.info("run folder: %s", folder.path.absolute())
         result = compress_flow.fn(stored_job(folder.path), str(folder.path), folder.run_id)
     verdict = "budget met" if result.budget_met else "budget missed: the best effort is kept"
-    return f"{verdict}; {result.trials} trials; files in {folder.path.absolute()}"
+    return f"{verdict}; {counted(result.trials, 'trial')}; files in {folder.path.absolute()}"
 
 
 def folder_of(job: CompressJob | Path, flow_run_id: str) -> RunFolder:

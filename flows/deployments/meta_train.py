@@ -10,7 +10,7 @@ from prefect import State, flow, get_run_logger
 
 from flows.deployments.logbook import unattended
 
-Learner = Literal["rl2", "recurrent", "maml", "fomaml", "reptile", "anil"]
+Learner = Literal["gp", "rl2", "recurrent", "maml", "fomaml", "reptile", "anil"]
 
 
 @flow(name="meta-train")

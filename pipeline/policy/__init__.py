@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pipeline.policy.policy_file import PolicyFile
 
 POLICIES: dict[str, str] = {
-    "meta": "pipeline.policy.adapted:MetaPolicy",
+    "meta": "pipeline.policy.meta:MetaPolicy",
+    "gp": "pipeline.policy.gp:GpPolicy",
     "maml": "pipeline.policy.adapted:MamlPolicy",
     "fomaml": "pipeline.policy.adapted:FomamlPolicy",
     "reptile": "pipeline.policy.adapted:ReptilePolicy",

@@ -1,4 +1,4 @@
-"""Policies whose plan-value network was meta-learned: MAML, FOMAML, Reptile and ANIL, and the shipped one.
+"""Policies whose plan-value network was meta-learned: MAML, FOMAML, Reptile and ANIL.
 
 Each call adapts the network to the history by its learner's inner steps, corrects it by what its errors on
 the history say, and proposes the plans of most expected growth of the front: `pipeline.policy.planner`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 import torch
@@ -17,16 +16,16 @@ from device_bench.errors import BadInputError
 from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import PolicyContext
+from pipeline.policy.forecast import Forecast, Trained
 from pipeline.policy.plan_features import NAMES, PlanFeatures
+from pipeline.policy.plan_search import Predict
 from pipeline.policy.plan_value import Parameters, PlanBatch, predict
-from pipeline.policy.planner import Planner, Trained
+from pipeline.policy.planner import Planner, Tried, in_turn
 from pipeline.policy.planner_training import learner_named, loss
-from pipeline.policy.policy_file import SHIPPED_FOLDER, SUFFIX, PolicyFile, load_policy_file, shipped_policy
+from pipeline.policy.policy_file import PolicyFile, shipped_policy
 from pipeline.policy.residual_kernel import ResidualKernel
 from pipeline.policy.training import one_thread
 from pipeline.tables.codec import PlanCodec
-
-META = "meta"
 
 
 class AdaptedPolicy:
@@ -52,23 +51,7 @@ class AdaptedPolicy:
     def propose(self, context: PolicyContext, history: Sequence[Trial], count: int) -> list[CompressionPlan]:
         """Up to `count` new plans; several targets are served in turn."""
         with one_thread():
-            return self._proposed(context, history, count)
-
-    def _proposed(
-        self, context: PolicyContext, history: Sequence[Trial], count: int
-    ) -> list[CompressionPlan]:
-        plans: list[CompressionPlan] = []
-        seen = list(history)
-        while len(plans) < count:
-            target = context.targets[len(seen) % len(context.targets)].name
-            wanted = count - len(plans) if len(context.targets) == 1 else 1
-            new = self._planner(context, target).propose(seen, wanted)
-            if not new:
-                break
-            plans += new
-            # A plan that waits for its trial must not be proposed for the next target again.
-            seen += [_waiting(plan, len(seen) + place, self.name) for place, plan in enumerate(new)]
-        return plans
+            return in_turn(context, history, count, self.name, lambda one: self._planner(context, one))
 
     def attribute(
         self, context: PolicyContext, history: Sequence[Trial], plan: CompressionPlan
@@ -99,7 +82,11 @@ class AdaptedPolicy:
         }
 
     def _planner(self, context: PolicyContext, target: str) -> Planner:
-        return Planner(context, target, self._adapted, self._meta)
+        def predict_after(codec: PlanCodec, tried: Tried) -> Predict:
+            features = PlanFeatures.of(context, target, context.chance, codec)
+            return Forecast.of(self._adapted, self._meta, features, tried).outlook
+
+        return Planner(context, target, predict_after)
 
     def _adapted(self, support: PlanBatch) -> Parameters:
         if not support.plans:
@@ -143,37 +130,3 @@ class AnilPolicy(AdaptedPolicy):
 
     def __init__(self, trained: PolicyFile | None = None) -> None:
         super().__init__(trained or shipped_policy("anil"))
-
-
-class MetaPolicy:
-    """The policy that comes with the package as the default; of whatever learner did best.
-
-    Raises:
-        BadInputError: it is missing, damaged or of another version.
-    """
-
-    name = META
-
-    def __init__(self) -> None:
-        from pipeline.policy import policy_of
-
-        self._best = policy_of(load_policy_file(SHIPPED_FOLDER / f"{META}{SUFFIX}"))
-
-    def propose(self, context: PolicyContext, history: Sequence[Trial], count: int) -> list[CompressionPlan]:
-        """What the best policy proposes."""
-        return self._best.propose(context, history, count)
-
-    def attribute(
-        self, context: PolicyContext, history: Sequence[Trial], plan: CompressionPlan
-    ) -> Mapping[str, Mapping[str, float]]:
-        """What the best policy decides by; empty where it cannot tell."""
-        told = getattr(self._best, "attribute", None)
-        return {} if told is None else cast("Mapping[str, Mapping[str, float]]", told(context, history, plan))
-
-
-def _waiting(plan: CompressionPlan, number: int, origin: str) -> Trial:
-    """A trial that has not come back yet: it teaches nothing, and its plan is taken."""
-    from device_bench.protocol import Failure, FailureKind
-
-    failure = Failure(kind=FailureKind.CANCELLED, message="waits for its turn")
-    return Trial(number=number, plan=plan, origin=origin, failure=failure)

@@ -3,13 +3,14 @@
 For each of many latencies the plan of the highest predicted gain is kept (an archive as in Mouret and Clune,
 "Illuminating search spaces by mapping elites", 2015); children are crossed and mutated elites. Candidates are
 then held against the front of what was tried: wanted is the expected growth of its hypervolume, with the
-predicted damage T uncertain by a log-normal factor (five-point Gauss-Hermite quadrature).
+predicted damage T uncertain by a log-normal factor and latency by a normal term (Gauss-Hermite quadrature).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,29 +24,37 @@ BINS = 48
 ROUNDS = 14
 CHILDREN = 96
 PRICES = np.exp(np.linspace(np.log(0.02), np.log(20.0), 24))
-# Nodes and weights of Gauss-Hermite quadrature for a standard normal variable.
+# Nodes and weights of Gauss-Hermite quadrature for a standard normal variable: of damage, and of latency.
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_COST_NODES, _COST_WEIGHTS = np.polynomial.hermite_e.hermegauss(3)
+LEAST_COST = 0.02
 
 
 @dataclass(frozen=True)
 class Outlook:
     """What plans are predicted to do, float64 [n] each.
 
-    `total`: damage T. `spread`: standard deviation of ln T. `cost`: latency over plain INT8's.
+    `total`: damage T. `spread`: standard deviation of ln T. `cost`: latency over plain INT8's. `cost_spread`:
+    its standard deviation.
     """
 
     total: Vector
     spread: Vector
     cost: Vector
+    cost_spread: Vector
 
     def take(self, index: NDArray[np.int64]) -> Outlook:
         """The plans at `index`."""
-        return Outlook(self.total[index], self.spread[index], self.cost[index])
+        return Outlook(self.total[index], self.spread[index], self.cost[index], self.cost_spread[index])
 
     def joined(self, other: Outlook) -> Outlook:
         """These and then the others."""
-        pairs = ((self.total, other.total), (self.spread, other.spread), (self.cost, other.cost))
+        pairs = (
+            (self.total, other.total),
+            (self.spread, other.spread),
+            (self.cost, other.cost),
+            (self.cost_spread, other.cost_spread),
+        )
         return Outlook(*(np.concatenate(pair) for pair in pairs))
 
 
@@ -67,12 +76,21 @@ class Wanted:
 
     def growth(self, outlook: Outlook) -> Vector:
         """Expected growth of the hypervolume by each plan, float64 [n]."""
-        stairs = Staircase.of(self.front, self.most_cost, self.least_gain, self.most_gain)
         expected: Vector = np.zeros(len(outlook.cost))
-        for node, weight in zip(_NODES, _WEIGHTS, strict=True):
+        for node, weight in zip(_NODES, _WEIGHTS / _WEIGHTS.sum(), strict=True):
             gain = np.exp(-outlook.total * np.exp(outlook.spread * node))
-            expected = expected + weight * stairs.added(outlook.cost, gain)
+            for step, part in zip(_COST_NODES, _COST_WEIGHTS / _COST_WEIGHTS.sum(), strict=True):
+                cost = np.maximum(LEAST_COST, outlook.cost + step * outlook.cost_spread)
+                expected = expected + weight * part * self._stairs.added(cost, gain)
         return expected
+
+    def shortfall(self, outlook: Outlook) -> Vector:
+        """How far from the front plans are that are not expected to enlarge it, float64 [n]."""
+        return self._stairs.shortfall(outlook.cost, np.exp(-outlook.total))
+
+    @cached_property
+    def _stairs(self) -> Staircase:
+        return Staircase.of(self.front, self.most_cost, self.least_gain, self.most_gain)
 
 
 @dataclass(frozen=True)

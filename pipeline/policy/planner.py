@@ -1,4 +1,4 @@
-"""Proposes plans by a plan-value network that was adapted to what the task's trials have shown."""
+"""Proposes the plans that are expected to enlarge the front most, by whatever predicts their outcomes."""
 
 from __future__ import annotations
 
@@ -7,47 +7,25 @@ from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from device_bench.protocol import Failure, FailureKind
 from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Novelty, PolicyContext
 from pipeline.policy.knapsack_solver import best_rows
-from pipeline.policy.plan_features import PlanFeatures
-from pipeline.policy.plan_search import Outlook, PlanSearch, Wanted
-from pipeline.policy.plan_value import Parameters, PlanBatch, trusted
-from pipeline.policy.residual_kernel import GAIN_NOISE, Errors, ResidualKernel
+from pipeline.policy.plan_search import Outlook, PlanSearch, Predict, Wanted
 from pipeline.tables.codec import Options, PlanCodec
 
 # A trial that knows less than chance teaches no more than one at chance.
 LEAST_SEEN_GAIN, MOST_SEEN_GAIN = 0.02, 0.995
-LEAST_TOTAL = 1e-3
 # So many best candidates are brought into normal form and looked at again.
 FINALISTS = 24
 # When the best were tried: so often their neighbours are looked at, and then so many plans at random.
 NEIGHBOURHOODS = 4
 LAST_DRAWS = 500
-# So many of the last trials the network adapts to.
-MOST_SUPPORT = 24
-# The sums of effects follow the trials already; of what the kernel would correct besides, half is right. Half
-# did better than all and none on families left out of training.
-KERNEL_TRUST = 0.5
 
 Vector = NDArray[np.float64]
-Adapt = Callable[[PlanBatch], Parameters]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What was meta-learned besides the network's parameters.
-
-    `kernels`: of what is predicted wrong, of ln T and of ln r. `trust`: how much of the network's corrections
-    to measured single effects counts.
-    """
-
-    kernels: tuple[ResidualKernel, ResidualKernel]
-    trust: float
 
 
 @dataclass(frozen=True)
@@ -55,22 +33,18 @@ class Planner:
     """One task, seen from one target.
 
     Args:
-        adapt: parameters after learning from a support set; the meta-learned ones where it is empty.
-        trained: what was meta-learned.
+        predict_after: what is expected of plans once some were tried.
     """
 
     context: PolicyContext
     target: str
-    adapt: Adapt
-    trained: Trained
+    predict_after: Callable[[PlanCodec, Tried], Predict]
 
     def propose(self, history: Sequence[Trial], count: int) -> list[CompressionPlan]:
         """Up to `count` new plans; each one counts as tried, with the outcome predicted, for the next."""
         codec = PlanCodec(self.context.space)
-        features = PlanFeatures.of(self.context, self.target, self.context.chance, codec)
-        tried = self._tried(codec, history)
-        outcomes = Forecast.of(self.adapt, self.trained, features, tried)
-        search = PlanSearch(codec, outcomes.outlook, self.context.seed + len(history))
+        tried = tried_of(self.context, self.target, codec, history)
+        search = PlanSearch(codec, self.predict_after(codec, tried), self.context.seed + len(history))
         # The knapsack's plans are where the search sets out from, beside what was tried.
         known = np.concatenate([tried.rows, best_rows(self.context, self.target)])
         candidates = search.candidates(known)
@@ -105,20 +79,6 @@ class Planner:
         row = search.codec.encode(new)[None]
         return new, _point(search.predict(row), 0)
 
-    def _tried(self, codec: PlanCodec, history: Sequence[Trial]) -> Tried:
-        trials, rows, gains, costs = [], [], [], []
-        for trial in history:
-            speedup = self.context.speedup(trial, self.target)
-            told = trial.accuracy is not None and isfinite(trial.accuracy) and trial.failure is None
-            if not told or speedup is None or not self.context.space.contains(trial.plan):
-                continue
-            trials.append(trial)
-            rows.append(codec.encode(trial.plan))
-            gains.append(min(MOST_SEEN_GAIN, max(LEAST_SEEN_GAIN, self.context.gain(trial.accuracy or 0.0))))
-            costs.append(1.0 / speedup)
-        table = np.stack(rows) if rows else np.zeros((0, len(codec.positions)), np.int16)
-        return Tried(tuple(trials), table, np.array(gains), np.array(costs))
-
     def _wanted(self, front: Sequence[tuple[float, float]]) -> Wanted:
         budget, base = self.context.budget, self.context.base_latency_ms[self.target]
         limits = [1.0, (budget.max_latency_ms or base) / base, 1.0 / (budget.min_speedup or 1.0)]
@@ -134,77 +94,26 @@ class Tried:
     gains: Vector
     costs: Vector
 
-    def support(self, features: PlanFeatures) -> tuple[Options, PlanBatch]:
-        """The last of them, each as it looked when only the others were known: rows and batch."""
-        rows, trials = self.rows[-MOST_SUPPORT:], self.trials[-MOST_SUPPORT:]
-        batch = PlanBatch.of(features, rows).after_each_other(features, rows, trials)
-        return rows, batch.with_outcomes(self.gains[-MOST_SUPPORT:], np.log(self.costs[-MOST_SUPPORT:]))
 
-
-@dataclass(frozen=True)
-class Forecast:
-    """A plan-value network that was adapted, corrected by what its errors on the task's trials say."""
-
-    parameters: Parameters
-    trained: Trained
-    features: PlanFeatures
-    trials: tuple[Trial, ...]
-    errors: tuple[Errors, Errors]
-
-    @classmethod
-    def of(
-        cls,
-        adapt: Adapt,
-        trained: Trained,
-        features: PlanFeatures,
-        tried: Tried,
-    ) -> Forecast:
-        """The forecast after trials."""
-        if not len(tried.rows):
-            batch = PlanBatch.of(features, tried.rows)
-            parameters = adapt(batch)
-            errors = errors_of(parameters, trained.trust, features, (tried.rows, batch))
-            return cls(parameters, trained, features, (), errors)
-        rows, support = tried.support(features)
-        parameters = adapt(support)
-        errors = errors_of(parameters, trained.trust, features, (rows, support))
-        return cls(parameters, trained, features, tried.trials, errors)
-
-    def outlook(self, rows: Options) -> Outlook:
-        """What plans [n, positions] are predicted to do."""
-        batch = PlanBatch.of(self.features, rows, self.trials)
-        with torch.no_grad():
-            total, log_ratio, damage = trusted(self.parameters, batch, self.trained.trust)
-        roots, leaving = damage.double().sqrt().numpy(), 1.0 - self.features.codec.keep_of(rows)
-        wrong, spread = self.trained.kernels[0].posterior(self.errors[0], roots, leaving)
-        slow, _ = self.trained.kernels[1].posterior(self.errors[1], roots, leaving)
-        return Outlook(
-            total.double().numpy() * np.exp(KERNEL_TRUST * wrong),
-            KERNEL_TRUST * spread,
-            np.exp(log_ratio.double().numpy() + KERNEL_TRUST * slow),
-        )
-
-
-def errors_of(
-    parameters: Parameters, trust: float, features: PlanFeatures, plans: tuple[Options, PlanBatch]
-) -> tuple[Errors, Errors]:
-    """What is predicted wrong of plans (rows and batch) whose outcomes are known: of ln T, and of ln r."""
-    rows, outcomes = plans
-    with torch.no_grad():
-        total, log_ratio, damage = trusted(parameters, outcomes, trust)
-    roots, leaving = damage.double().sqrt().numpy(), 1.0 - features.codec.keep_of(rows)
-    true = -np.log(np.clip(outcomes.gain.double().numpy(), LEAST_SEEN_GAIN, MOST_SEEN_GAIN))
-    wrong = np.log(true) - np.log(total.double().numpy() + LEAST_TOTAL)
-    slow = (outcomes.log_ratio - log_ratio).double().numpy()
-    return (
-        Errors(roots, leaving, wrong, GAIN_NOISE / true),
-        Errors(roots, leaving, slow, np.zeros(len(slow))),
-    )
+def tried_of(context: PolicyContext, target: str, codec: PlanCodec, history: Sequence[Trial]) -> Tried:
+    """What the trials of `history` tell about `target`; failed ones and plans of other spaces do not."""
+    trials, rows, gains, costs = [], [], [], []
+    for trial in history:
+        speedup = context.speedup(trial, target)
+        told = trial.accuracy is not None and isfinite(trial.accuracy) and trial.failure is None
+        if not told or speedup is None or not context.space.contains(trial.plan):
+            continue
+        trials.append(trial)
+        rows.append(codec.encode(trial.plan))
+        gains.append(min(MOST_SEEN_GAIN, max(LEAST_SEEN_GAIN, context.gain(trial.accuracy or 0.0))))
+        costs.append(1.0 / speedup)
+    table = np.stack(rows) if rows else np.zeros((0, len(codec.positions)), np.int16)
+    return Tried(tuple(trials), table, np.array(gains), np.array(costs))
 
 
 def _order(wanted: Wanted, outlook: Outlook) -> NDArray[np.int64]:
-    """Places by falling growth, those of equal growth by rising damage."""
-    order: NDArray[np.int64] = np.lexsort((outlook.total, -wanted.growth(outlook)))
+    """Places by falling growth, those of equal growth by how near the front they are."""
+    order: NDArray[np.int64] = np.lexsort((wanted.shortfall(outlook), -wanted.growth(outlook)))
     return order
 
 
@@ -222,3 +131,31 @@ def _first_new(
 
 def _point(outlook: Outlook, place: int) -> tuple[float, float]:
     return float(outlook.cost[place]), float(np.exp(-outlook.total[place]))
+
+
+def in_turn(
+    context: PolicyContext,
+    history: Sequence[Trial],
+    count: int,
+    origin: str,
+    planner_for: Callable[[str], Planner],
+) -> list[CompressionPlan]:
+    """Up to `count` new plans, of each target's planner in turn."""
+    plans: list[CompressionPlan] = []
+    seen = list(history)
+    while len(plans) < count:
+        target = context.targets[len(seen) % len(context.targets)].name
+        wanted = count - len(plans) if len(context.targets) == 1 else 1
+        new = planner_for(target).propose(seen, wanted)
+        if not new:
+            break
+        plans += new
+        # A plan that waits for its trial must not be proposed for the next target again.
+        seen += [_waiting(plan, len(seen) + place, origin) for place, plan in enumerate(new)]
+    return plans
+
+
+def _waiting(plan: CompressionPlan, number: int, origin: str) -> Trial:
+    """A trial that has not come back yet: it teaches nothing, and its plan is taken."""
+    failure = Failure(kind=FailureKind.CANCELLED, message="waits for its turn")
+    return Trial(number=number, plan=plan, origin=origin, failure=failure)

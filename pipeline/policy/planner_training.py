@@ -28,6 +28,7 @@ from pipeline.learning.inner import InnerLoop, MetaLearner, TaskBatch
 from pipeline.learning.maml import MAML
 from pipeline.learning.reptile import Reptile
 from pipeline.policy.effect_table import distinct
+from pipeline.policy.forecast import errors_of
 from pipeline.policy.knapsack_solver import best_rows, good_rows
 from pipeline.policy.plan_features import NAMES, PlanFeatures
 from pipeline.policy.plan_search import Outlook, PlanSearch
@@ -38,7 +39,6 @@ from pipeline.policy.plan_value import (
     fresh_parameters,
     value_loss,
 )
-from pipeline.policy.planner import errors_of
 from pipeline.policy.policy_file import PolicyFile
 from pipeline.policy.residual_kernel import ResidualKernel
 from pipeline.policy.training import (
@@ -210,7 +210,9 @@ def _front(task: TableTask, seed: int) -> Options:
     def outlook(rows: Options) -> Outlook:
         gains = np.array([task.context.gain(float(accuracy)) for accuracy in task.accuracy(rows)])
         cost = task.latency_ms(rows) / task.context.base_latency_ms[task.setting]
-        return Outlook(-np.log(np.clip(gains, LEAST_GAIN, 1.0)), np.zeros(len(rows)), cost)
+        return Outlook(
+            -np.log(np.clip(gains, LEAST_GAIN, 1.0)), np.zeros(len(rows)), cost, np.zeros(len(rows))
+        )
 
     known = best_rows(task.context, task.setting)
     return PlanSearch(task.codec, outlook, seed).candidates(known)[0]

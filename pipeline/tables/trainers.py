@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.tables.table_task import TableTask
 
 TRAINERS: dict[str, str] = {
+    "gp": "pipeline.policy.gp_training:train",
     "rl2": "pipeline.policy.rl2_training:train",
     "recurrent": "pipeline.policy.recurrent_training:train",
     "maml": "pipeline.policy.planner_training:train_maml",

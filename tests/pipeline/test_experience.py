@@ -215,7 +215,8 @@ def told_today(plan: dict[str, Any]) -> dict[str, Any]:
     recovery = {"quantization_epochs": 0.0, "method": "full", "matching": "logits", "matching_weight": 1.0}
     recovery |= {"patience": 0, "sparsity_schedule": "constant"}
     later = {"layers": {}, "sparsity": 0.0, "calibration": "minmax", "corrections": []}
-    return plan | later | {"recovery": plan["recovery"] | recovery}
+    units = {name: choice | {"least_contribution": None} for name, choice in plan["units"].items()}
+    return plan | later | {"recovery": plan["recovery"] | recovery, "units": units}
 
 
 def test_golden_plan() -> None:

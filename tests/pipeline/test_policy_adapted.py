@@ -38,8 +38,8 @@ def areas(name: str, trials: int, *, probed: bool) -> list[float]:
     return found
 
 
-def test_after_ten_trials_it_is_far_above_random_plans() -> None:
-    assert areas("meta", 10, probed=True)[-1] > 1.3 * areas("random", 10, probed=True)[-1]
+def test_after_five_trials_it_is_far_above_ten_random_plans() -> None:
+    assert areas("meta", 5, probed=True)[-1] > 1.2 * areas("random", 10, probed=True)[-1]
 
 
 def test_it_also_finds_plans_where_nothing_was_probed() -> None:

@@ -146,6 +146,20 @@ def test_flattened_joined_and_one_dimensional_nets(
     assert {unit.name: unit.width for unit in graph.units if unit.prunable} == units
 
 
+def test_layers_say_whose_channels_they_read() -> None:
+    reads = {layer.name: layer.reads for layer in trace(Joined(), (1, 5, 5)).layers}
+    assert reads["left"] == reads["right"] == ()
+    assert set(reads["after"]) == {"left", "right"}
+    resnet = {
+        layer.name: layer.reads for layer in trace(build("resnet20", (3, 32, 32), 10), (3, 32, 32)).layers
+    }
+    assert resnet["conv1"] == ()
+    assert resnet["layer1.0.conv1"] == ("conv1",)
+    assert resnet["layer1.0.conv2"] == ("layer1.0.conv1",)
+    assert resnet["layer2.2.conv1"] == ("layer2.0.conv2",)
+    assert resnet["linear"] == ("layer3.0.conv2",)
+
+
 @pytest.mark.parametrize(
     ("module", "shape", "kept", "reason"),
     [

@@ -113,3 +113,51 @@ def test_a_plan_cuts_by_the_importance_it_names() -> None:
     assert kept["batch_norm"] == [1, 3]
     contribution = scored(module, "contribution")
     assert kept["contribution"] == sorted(contribution.topk(2).indices.tolist())
+
+
+def by_contribution(least: float | None, **more: object) -> CompressionPlan:
+    units = {"0": UnitChoice(least_contribution=least)}
+    return CompressionPlan(**{"units": units, "importance": "contribution", **more})  # type: ignore[arg-type]
+
+
+def test_channels_that_contribute_no_more_than_a_threshold_go() -> None:
+    module = net()
+    cutter = Cutter(module, trace(module, SHAPE), batches())
+    rises = scored(module, "contribution")
+    order = rises.argsort().tolist()
+    assert rises.min() > 0.0, "each channel of this net is of use"
+    between = float(rises[order[1:3]].mean())
+    settled = cutter.by_contribution(by_contribution(between))
+    assert settled.units == {"0": UnitChoice(keep_ratio=0.5)}
+    kept = [module[0].weight[place] for place in sorted(order[2:])]
+    torch.testing.assert_close(cutter.cut(settled)[0].weight, torch.stack(kept))
+
+
+def test_a_threshold_below_or_above_all_leaves_all_or_the_least_width() -> None:
+    module = net()
+    cutter = Cutter(module, trace(module, SHAPE), batches())
+    assert cutter.by_contribution(by_contribution(0.0)).keep_ratio("0") == 1.0
+    assert cutter.by_contribution(by_contribution(1e6)).keep_ratio("0") == 0.25
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (by_contribution(0.1, importance="taylor"), 'give the plan importance = "contribution"'),
+        (
+            CompressionPlan(
+                units={"0": UnitChoice(keep_ratio=0.5, least_contribution=0.1)}, importance="contribution"
+            ),
+            "give one of the two",
+        ),
+    ],
+)
+def test_a_threshold_needs_the_ranking_that_it_is_of(plan: CompressionPlan, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        plan.checked(trace(net(), SHAPE))
+
+
+def test_a_plan_without_thresholds_keeps_its_name() -> None:
+    plan = CompressionPlan(units={"0": UnitChoice(keep_ratio=0.5)})
+    assert "least_contribution" not in plan.canonical_json()
+    assert by_contribution(0.1).plan_id != by_contribution(0.2).plan_id

@@ -1,0 +1,159 @@
+"""The policy of two Gaussian processes: what plans cost and what they destroy; priors are learned over tasks.
+
+Each call conditions the one on the target's measurements (plain INT8, single changes, trials) and the other
+on the trials' accuracies, and proposes the plans of most expected growth of the front, by
+`pipeline.policy.planner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from math import isfinite
+
+import numpy as np
+import torch
+
+from device_bench.errors import BadInputError
+from pipeline.experience import Trial
+from pipeline.plan import CompressionPlan
+from pipeline.policy.base import PolicyContext
+from pipeline.policy.change_damage import STATIC, ChangeDamage, Guess
+from pipeline.policy.damage_process import DamageBelief
+from pipeline.policy.latency_process import LatencyBelief
+from pipeline.policy.layer_work import FORMS, MEASURES, LayerWork
+from pipeline.policy.plan_features import PlanFeatures
+from pipeline.policy.plan_search import Outlook, Predict
+from pipeline.policy.planner import Planner, Tried, in_turn, tried_of
+from pipeline.policy.policy_file import PolicyFile, shipped_policy
+from pipeline.policy.process import Numbers
+from pipeline.policy.training import one_thread
+from pipeline.search import changes_to_probe, plan_of
+from pipeline.tables.codec import Options, PlanCodec
+
+LEARNER = "gp"
+# Latency has a prior for each runtime that was trained on, and this one for all others.
+ANY_RUNTIME = "any"
+FEATURES = (*MEASURES, *FORMS, *STATIC)
+
+
+class GpPolicy:
+    """Trained priors.
+
+    Args:
+        trained: the file's content; the shipped one by default.
+
+    Raises:
+        BadInputError: the priors are about other features than this version's.
+    """
+
+    name = LEARNER
+
+    def __init__(self, trained: PolicyFile | None = None) -> None:
+        self._trained = trained or shipped_policy(LEARNER)
+        if tuple(self._trained.setting("features")) != FEATURES:
+            raise BadInputError(
+                "the gp policy was trained on other features than this version gives; train it anew with "
+                "`edgeloop meta-train tasks.toml --policy gp`"
+            )
+
+    def propose(self, context: PolicyContext, history: Sequence[Trial], count: int) -> list[CompressionPlan]:
+        """Up to `count` new plans; several targets are served in turn."""
+        with one_thread():
+            return in_turn(context, history, count, self.name, lambda one: self._planner(context, one))
+
+    def attribute(
+        self, context: PolicyContext, history: Sequence[Trial], plan: CompressionPlan
+    ) -> Mapping[str, Mapping[str, float]]:
+        """What each changed position gives and takes within the plan, as it was expected before its trial.
+
+        "time saved" is a share of plain INT8's latency, "knowledge lost" (negative: it spoke against the
+        change) one of what the original knows above chance; both are the difference that undoing the change
+        alone makes. Of several targets the first is asked.
+        """
+        target = context.targets[0].name
+        codec = PlanCodec(context.space)
+        row = codec.encode(plan)
+        changed = np.flatnonzero(row).tolist()
+        undone = np.repeat(row[None], len(changed) + 1, axis=0)
+        for line, place in enumerate(changed, start=1):
+            undone[line, place] = 0
+        with one_thread():
+            outlook = self._after(context, target, codec, tried_of(context, target, codec, history))(
+                codec.normal(undone)
+            )
+        kept = np.exp(-outlook.total)
+        return {
+            codec.positions[place].name: {
+                "time saved": float(outlook.cost[line] - outlook.cost[0]),
+                "knowledge lost": float(kept[0] - kept[line]),
+            }
+            for line, place in enumerate(changed, start=1)
+        }
+
+    def _planner(self, context: PolicyContext, target: str) -> Planner:
+        return Planner(context, target, lambda codec, tried: self._after(context, target, codec, tried))
+
+    def _after(self, context: PolicyContext, target: str, codec: PlanCodec, tried: Tried) -> Predict:
+        features = PlanFeatures.of(context, target, context.chance, codec)
+        changes = ChangeDamage.of(features, self._guess)
+        damage = DamageBelief.of(changes, self._numbers["damage"], tried.rows, tried.gains)
+        rows, ratios = measured_changes(context, target, codec)
+        # Probes of one unit or block are made one after another; plain INT8 and each trial stand alone.
+        homes = [_home(codec, row) for row in rows]
+        trials = range(len(codec.positions), len(codec.positions) + len(tried.rows))
+        latency = LatencyBelief.of(
+            LayerWork.of(context, target, codec),
+            self._latency_prior(context, target),
+            np.concatenate([rows, tried.rows]),
+            [*ratios, *tried.costs.tolist()],
+            [*homes, *trials],
+        )
+
+        def predict(asked: Options) -> Outlook:
+            with torch.no_grad():
+                total, spread = damage.total(asked)
+                return Outlook(total, spread, *latency.ratio(asked))
+
+        return predict
+
+    def _latency_prior(self, context: PolicyContext, target: str) -> Numbers:
+        runtime = next(one.runtime.value for one in context.targets if one.name == target)
+        return self._numbers.get(f"latency of {runtime}", self._numbers[f"latency of {ANY_RUNTIME}"])
+
+    @cached_property
+    def _numbers(self) -> dict[str, Numbers]:
+        found: dict[str, Numbers] = {}
+        for key, array in self._trained.tensors.items():
+            prior, _, name = key.rpartition("/")
+            found.setdefault(prior, {})[name] = torch.from_numpy(np.array(array, dtype=np.float64))
+        return found
+
+    @cached_property
+    def _guess(self) -> Guess:
+        guess = self._numbers["guess"]
+        return Guess(guess["slopes"].numpy(), float(guess["spread"]))
+
+
+def _home(codec: PlanCodec, row: Options) -> int:
+    """The block of a single change, or its unit outside of blocks; −1 for the original."""
+    places = np.flatnonzero(row)
+    if not len(places):
+        return -1
+    inside = int(codec.inside[places[0]])
+    return inside if inside >= 0 else int(places[0])
+
+
+def measured_changes(context: PolicyContext, target: str, codec: PlanCodec) -> tuple[Options, list[float]]:
+    """Plans whose latency on `target` is known before any trial, and their latency over plain INT8's.
+
+    The original and the probed changes; what lies on a line between two probes was not measured.
+    """
+    rows, ratios = [np.zeros(len(codec.positions), np.int16)], [1.0]
+    for change in changes_to_probe(context.graph, context.space):
+        effect = context.effects.get(change)
+        latency = None if effect is None else effect.latency_ms.get(target)
+        if latency is not None and isfinite(latency):
+            rows.append(codec.encode(plan_of(context.space, change)))
+            ratios.append(latency / context.base_latency_ms[target])
+    return np.stack(rows), ratios
