@@ -20,7 +20,7 @@ from pipeline.plan import CompressionPlan
 from pipeline.policy.base import PolicyContext
 from pipeline.policy.change_damage import STATIC, ChangeDamage, Guess
 from pipeline.policy.damage_process import DamageBelief
-from pipeline.policy.latency_process import LatencyBelief
+from pipeline.policy.latency_process import LatencyBelief, Measured
 from pipeline.policy.layer_work import FORMS, MEASURES, LayerWork
 from pipeline.policy.plan_features import PlanFeatures
 from pipeline.policy.plan_search import Outlook, Predict
@@ -98,16 +98,12 @@ class GpPolicy:
         features = PlanFeatures.of(context, target, context.chance, codec)
         changes = ChangeDamage.of(features, self._guess)
         damage = DamageBelief.of(changes, self._numbers["damage"], tried.rows, tried.gains)
-        rows, ratios = measured_changes(context, target, codec)
-        # Probes of one unit or block are made one after another; plain INT8 and each trial stand alone.
-        homes = [_home(codec, row) for row in rows]
-        trials = range(len(codec.positions), len(codec.positions) + len(tried.rows))
+        alone = range(len(codec.positions), len(codec.positions) + len(tried.rows))
         latency = LatencyBelief.of(
             LayerWork.of(context, target, codec),
             self._latency_prior(context, target),
-            np.concatenate([rows, tried.rows]),
-            [*ratios, *tried.costs.tolist()],
-            [*homes, *trials],
+            measured_changes(context, target, codec),
+            Measured(tried.rows, tried.costs.tolist(), list(alone)),
         )
 
         def predict(asked: Options) -> Outlook:
@@ -135,25 +131,21 @@ class GpPolicy:
         return Guess(guess["slopes"].numpy(), float(guess["spread"]))
 
 
-def _home(codec: PlanCodec, row: Options) -> int:
-    """The block of a single change, or its unit outside of blocks; −1 for the original."""
-    places = np.flatnonzero(row)
-    if not len(places):
-        return -1
-    inside = int(codec.inside[places[0]])
-    return inside if inside >= 0 else int(places[0])
-
-
-def measured_changes(context: PolicyContext, target: str, codec: PlanCodec) -> tuple[Options, list[float]]:
-    """Plans whose latency on `target` is known before any trial, and their latency over plain INT8's.
-
-    The original and the probed changes; what lies on a line between two probes was not measured.
-    """
-    rows, ratios = [np.zeros(len(codec.positions), np.int16)], [1.0]
+def measured_changes(context: PolicyContext, target: str, codec: PlanCodec) -> Measured:
+    """The changes whose latency on `target` was probed; what lies between two of them was not measured."""
+    rows, ratios = [], []
     for change in changes_to_probe(context.graph, context.space):
         effect = context.effects.get(change)
         latency = None if effect is None else effect.latency_ms.get(target)
         if latency is not None and isfinite(latency):
             rows.append(codec.encode(plan_of(context.space, change)))
             ratios.append(latency / context.base_latency_ms[target])
-    return np.stack(rows), ratios
+    table = np.stack(rows) if rows else np.zeros((0, len(codec.positions)), np.int16)
+    return Measured(table, ratios, [_home(codec, row) for row in table])
+
+
+def _home(codec: PlanCodec, row: Options) -> int:
+    """The block of a single change, or its unit outside of blocks: those are probed one after another."""
+    place = int(np.flatnonzero(row)[0])
+    inside = int(codec.inside[place])
+    return inside if inside >= 0 else place

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -61,47 +62,57 @@ def latency_surprise(numbers: Numbers, sizes: Tensor, work: Tensor, ratio: Tenso
 
 @dataclass(frozen=True)
 class LatencyBelief:
-    """What is expected of one target after some measurements.
+    """What is expected of a target's next trials after some measurements.
 
     Args:
         numbers: the learned prior's.
         seen: work of the measured plans, [n, layers, forms].
+        late: [n], 1 for trials, 0 for what was measured before them.
     """
 
     work: LayerWork
     numbers: Numbers
     seen: Tensor
+    late: Tensor
     posterior: Posterior
 
     @classmethod
-    def of(
-        cls,
-        work: LayerWork,
-        numbers: Numbers,
-        rows: Options,
-        ratios: Sequence[float],
-        groups: Sequence[int] | None = None,
-    ) -> LatencyBelief:
-        """After plans [n, positions], the original among them, whose latency ratios r [n] are known.
+    def of(cls, work: LayerWork, numbers: Numbers, probed: Measured, tried: Measured) -> LatencyBelief:
+        """After probes and trials. Plain INT8 itself is what they are held against, and no measurement more.
 
-        Args:
-            groups: [n], equal for plans that were measured one after another: they would be wrong together.
+        Trials come later than probes, and a machine is not always as fast: they share an error of their own,
+        as uncertain as what plain INT8's measurement got wrong.
         """
         prior = _Prior(numbers, torch.from_numpy(work.sizes))
-        seen, ratio = torch.from_numpy(work.left(rows)), torch.tensor(ratios, dtype=torch.float64)
+        rows = np.concatenate([probed.rows, tried.rows])
+        seen = torch.from_numpy(work.left(rows))
+        ratio = torch.tensor([*probed.ratios, *tried.ratios], dtype=torch.float64)
+        late = (torch.arange(len(rows)) >= len(probed.rows)).double()
+        kernel = prior.kernel(seen, seen) + prior.drift * torch.outer(late, late)
+        groups = torch.tensor([*probed.groups, *tried.groups], dtype=torch.int64)
         residual = ratio - prior.mean(seen)
-        together = torch.arange(len(ratio)) if groups is None else torch.tensor(groups)
-        posterior = Posterior.wary(prior.kernel(seen, seen), prior.noise(ratio), residual, together)
-        return cls(work, numbers, seen, posterior)
+        posterior = Posterior.wary(kernel, prior.noise(ratio), residual, groups)
+        return cls(work, numbers, seen, late, posterior)
 
     def ratio(self, rows: Options) -> tuple[Vector, Vector]:
         """Expected latency of plans [n, positions] over plain INT8's, and its deviation; float64 [n] each."""
         prior = _Prior(self.numbers, torch.from_numpy(self.work.sizes))
         asked = torch.from_numpy(self.work.left(rows))
-        across = prior.kernel(asked, self.seen)
+        across = prior.kernel(asked, self.seen) + prior.drift * self.late
         expected = prior.mean(asked) + self.posterior.shift(across)
-        variance = (prior.variance(asked) - self.posterior.explained(across)).clamp_min(0.0)
-        return expected.clamp_min(FLOOR).numpy(), np.sqrt(variance.numpy())
+        variance = prior.variance(asked) + prior.drift - self.posterior.explained(across)
+        return expected.clamp_min(FLOOR).numpy(), np.sqrt(variance.clamp_min(0.0).numpy())
+
+
+class Measured(NamedTuple):
+    """Plans [n, positions] and their latency over plain INT8's [n].
+
+    `groups` [n], equal for plans that were measured one after another: they would be wrong together.
+    """
+
+    rows: Options
+    ratios: Sequence[float]
+    groups: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -122,9 +133,15 @@ class _Prior:
 
     def kernel(self, some: Tensor, others: Tensor) -> Tensor:
         linear = self._directions(some) @ self._directions(others).T
-        flat = some.flatten(1) / some[0].numel() ** 0.5, others.flatten(1) / some[0].numel() ** 0.5
+        size = (some.shape[1] * some.shape[2]) ** 0.5
+        flat = some.flatten(1) / size, others.flatten(1) / size
         rest = torch.exp(2 * self.numbers["else"]) * decaying(distances(*flat), self.numbers["reach"])
         return linear + rest + torch.exp(2 * self.numbers["common"])
+
+    @property
+    def drift(self) -> Tensor:
+        """The variance of what all trials share."""
+        return torch.exp(2 * self.numbers["common"])
 
     def variance(self, work: Tensor) -> Tensor:
         always = torch.exp(2 * self.numbers["else"]) + torch.exp(2 * self.numbers["common"])

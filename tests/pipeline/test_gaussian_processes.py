@@ -12,7 +12,7 @@ from test_layer_work import TARGET, read
 from pipeline.policy import damage_process, latency_process
 from pipeline.policy.change_damage import STATIC, ChangeDamage, Guess
 from pipeline.policy.damage_process import DamageBelief
-from pipeline.policy.latency_process import LatencyBelief
+from pipeline.policy.latency_process import LatencyBelief, Measured
 from pipeline.policy.layer_work import LayerWork
 from pipeline.policy.plan_features import PlanFeatures
 from pipeline.policy.process import Posterior, surprise
@@ -87,34 +87,61 @@ def halves(codec: PlanCodec) -> Options:
     return np.stack([codec.encode(codec.space.plan({name: 0.5})) for name in units])
 
 
+def nothing(codec: PlanCodec) -> Measured:
+    return Measured(np.zeros((0, len(codec.positions)), np.int16), [], [])
+
+
+def measured(rows: Options, ratios: list[float]) -> Measured:
+    return Measured(rows, ratios, list(range(len(rows))))
+
+
 def test_latency_before_and_after_single_changes() -> None:
     work = work_on_resnet()
     codec = work.codec
     original = np.zeros((1, len(codec.positions)), np.int16)
-    rows = np.concatenate([original, halves(codec)])
+    rows = halves(codec)
     all_half = codec.encode(codec.space.uniform(0.5))[None]
     true = by_macs(work, all_half)[0]
     numbers = latency_process.first_numbers()
-    before = LatencyBelief.of(work, numbers, original, [1.0])
-    after = LatencyBelief.of(work, numbers, rows, by_macs(work, rows).tolist())
-    assert before.ratio(original)[0] == pytest.approx([1.0], abs=0.02)
+    none = nothing(codec)
+    before = LatencyBelief.of(work, numbers, none, none)
+    after = LatencyBelief.of(work, numbers, measured(rows, by_macs(work, rows).tolist()), none)
+    assert before.ratio(original)[0] == pytest.approx([1.0], abs=1e-6)
     np.testing.assert_allclose(after.ratio(rows)[0], by_macs(work, rows), atol=0.03)
-    summed = 1.0 - (1.0 - by_macs(work, halves(codec))).sum()
-    assert abs(after.ratio(all_half)[0] - true) < min(
-        abs(before.ratio(all_half)[0] - true), abs(summed - true)
-    )
+    summed = 1.0 - (1.0 - by_macs(work, rows)).sum()
+    wrong = [abs(one.ratio(all_half)[0][0] - true) for one in (before, after)]
+    assert wrong[1] < min(wrong[0], abs(summed - true))
+    assert after.ratio(all_half)[1][0] < before.ratio(all_half)[1][0]
 
 
 def test_a_measured_plan_is_believed_and_its_neighbour_moves_along() -> None:
     work = work_on_resnet()
     codec = work.codec
-    rows = np.stack([codec.encode(codec.space.plan({}, removed)) for removed in ([], ["layer1.0"])])
+    row = codec.encode(codec.space.plan({}, ["layer1.0"]))[None]
     near = codec.encode(codec.space.plan({"layer3.1.conv1": 0.5}, ["layer1.0"]))[None]
     numbers = latency_process.first_numbers()
-    slow, fast = (LatencyBelief.of(work, numbers, rows, [1.0, ratio]) for ratio in (0.95, 0.6))
-    assert slow.ratio(rows[1:])[0][0] == pytest.approx(0.95, abs=0.03)
-    assert fast.ratio(rows[1:])[0][0] == pytest.approx(0.6, abs=0.03)
+    slow, fast = (
+        LatencyBelief.of(work, numbers, nothing(codec), measured(row, [ratio])) for ratio in (0.95, 0.6)
+    )
+    assert slow.ratio(row)[0][0] == pytest.approx(0.95, abs=0.03)
+    assert fast.ratio(row)[0][0] == pytest.approx(0.6, abs=0.03)
     assert slow.ratio(near)[0][0] - fast.ratio(near)[0][0] > 0.2
+
+
+def test_a_machine_that_slowed_down_after_the_probes_slows_all_trials() -> None:
+    work = work_on_resnet()
+    codec = work.codec
+    probes = halves(codec)
+    trials = np.stack([codec.encode(codec.space.uniform(keep)) for keep in (0.75, 0.5, 0.25)])
+    before = measured(probes, by_macs(work, probes).tolist())
+    numbers = latency_process.first_numbers()
+    asked = codec.encode(codec.space.uniform(0.375))[None]
+    slower = 1.1 * by_macs(work, trials)
+    calm, slow = (
+        LatencyBelief.of(work, numbers, before, measured(trials, ratios.tolist())).ratio(asked)[0][0]
+        for ratios in (by_macs(work, trials), slower)
+    )
+    assert slow > calm + 0.01
 
 
 def changes(*, probed: bool) -> ChangeDamage:

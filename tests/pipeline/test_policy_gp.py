@@ -151,14 +151,14 @@ def test_trials_that_failed_or_were_worthless_do_no_harm() -> None:
 def test_only_what_was_measured_counts_as_measured() -> None:
     context = residual_task().context
     codec = PlanCodec(context.space)
-    rows, ratios = measured_changes(context, "local-onnxruntime", codec)
+    known = measured_changes(context, "local-onnxruntime", codec)
     # The context knows every width; of each unit two are probed, and every block.
-    assert len(rows) == len(ratios) == 1 + len(changes_to_probe(context.graph, context.space))
-    assert len(ratios) < 1 + len(context.effects)
-    assert ratios[0] == 1.0
-    assert not rows[0].any()
-    blind, _ = measured_changes(replace(context, effects={}), "local-onnxruntime", codec)
-    assert len(blind) == 1
+    assert len(known.rows) == len(known.ratios) == len(changes_to_probe(context.graph, context.space))
+    assert len(known.ratios) < len(context.effects)
+    blocks = {place for place, position in enumerate(codec.positions) if position.is_block}
+    outside = [place for place, home in enumerate(codec.inside) if home < 0 and place not in blocks]
+    assert set(known.groups) == blocks | set(outside)
+    assert not len(measured_changes(replace(context, effects={}), "local-onnxruntime", codec).rows)
 
 
 def test_attributions_tell_what_each_change_gives_and_takes() -> None:
