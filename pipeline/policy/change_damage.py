@@ -11,13 +11,13 @@ standard deviation of ln a, is how uncertain a guess is taken to be.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.policy.base import PolicyContext
+from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.policy.effect_table import EffectTable, effect_table
 from pipeline.policy.plan_features import MOST_DAMAGE, NAMES, PlanFeatures
 from pipeline.tables.codec import Options
@@ -43,6 +43,8 @@ STATIC = (
     "positions",
 )
 RIDGE = 3.0
+# One mapping for all: tables of effects are remembered by the identity of their parts.
+NOTHING_PROBED: Mapping[Change, Effect] = {}
 
 
 @dataclass(frozen=True)
@@ -120,4 +122,4 @@ def _plain(features: PlanFeatures) -> Vector:
 
 
 def _unprobed(context: PolicyContext) -> EffectTable:
-    return effect_table(context if not context.effects else replace(context, effects={}))
+    return effect_table(context if not context.effects else replace(context, effects=NOTHING_PROBED))

@@ -1,7 +1,7 @@
 """The policy of two Gaussian processes: what plans cost and what they destroy; priors are learned over tasks.
 
-Each call conditions the one on the target's measurements (plain INT8, single changes, trials) and the other
-on the trials' accuracies, and proposes the plans of most expected growth of the front, by
+Each call conditions the one on the target's measurements of single changes and trials, and the other on the
+trials' accuracies, and proposes the plans of most expected growth of the front, by
 `pipeline.policy.planner`.
 """
 

@@ -27,11 +27,12 @@ from pipeline.learning.fomaml import FOMAML
 from pipeline.learning.inner import InnerLoop, MetaLearner, TaskBatch
 from pipeline.learning.maml import MAML
 from pipeline.learning.reptile import Reptile
+from pipeline.policy.answers import answers
 from pipeline.policy.effect_table import distinct
 from pipeline.policy.forecast import errors_of
 from pipeline.policy.knapsack_solver import best_rows, good_rows
 from pipeline.policy.plan_features import NAMES, PlanFeatures
-from pipeline.policy.plan_search import Outlook, PlanSearch
+from pipeline.policy.plan_search import PlanSearch
 from pipeline.policy.plan_value import (
     HEAD_NAMES,
     Parameters,
@@ -206,16 +207,8 @@ class _Side:
 
 def _front(task: TableTask, seed: int) -> Options:
     """Plans near the front by the task's own surrogates, [n, positions]."""
-
-    def outlook(rows: Options) -> Outlook:
-        gains = np.array([task.context.gain(float(accuracy)) for accuracy in task.accuracy(rows)])
-        cost = task.latency_ms(rows) / task.context.base_latency_ms[task.setting]
-        return Outlook(
-            -np.log(np.clip(gains, LEAST_GAIN, 1.0)), np.zeros(len(rows)), cost, np.zeros(len(rows))
-        )
-
     known = best_rows(task.context, task.setting)
-    return PlanSearch(task.codec, outlook, seed).candidates(known)[0]
+    return PlanSearch(task.codec, partial(answers, task, LEAST_GAIN), seed).candidates(known)[0]
 
 
 @dataclass(frozen=True)
