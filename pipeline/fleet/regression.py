@@ -96,6 +96,8 @@ def judge(
 ) -> Finding | None:
     """What the history of one watched artifact says of one figure; None without a visit.
 
+    Latency is judged from the visits beside the last one's reference.
+
     Args:
         visits: of one watched artifact, the oldest first.
         accepted_at: visits up to then do not count.
@@ -103,6 +105,9 @@ def judge(
     counted = [visit for visit in visits if accepted_at is None or visit.measured_at > accepted_at]
     if not counted:
         return None
+    if figure is Figure.LATENCY:
+        # A multiple of another reference's latency is another figure.
+        counted = [one for one in counted if one.reference_sha256 == counted[-1].reference_sha256]
     values = [_value(visit, figure) for visit in counted]
     shift = last_shift(values, PRIOR_SPREAD[figure])
     watched, latest = counted[-1].watched, _latest(counted[-1], figure)

@@ -8,10 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 from device_bench.bench import Bench
-from device_bench.errors import BadInputError
-from device_bench.known_models import KNOWN_MODELS
-from device_bench.protocol import BenchRequest, Failure, Measurement, Rounds, RuntimeName, TimingPolicy
+from device_bench.protocol import BenchRequest, Failure, Measurement, Rounds, TimingPolicy
 from pipeline.fleet.history import FleetMeasurement, Watched
+from pipeline.fleet.reference import reference_for
 from pipeline.target_bench import ask_again
 
 TIMING = TimingPolicy(warmup_seconds=0.2, min_seconds=0.6, max_seconds=10.0)
@@ -69,18 +68,3 @@ def thinned(measured: Measurement) -> Measurement:
     """
     step = -(-len(measured.samples_ns) // MOST_SAMPLES)
     return measured.model_copy(update={"samples_ns": measured.samples_ns[::step]})
-
-
-def reference_for(runtime: RuntimeName) -> Path:
-    """The INT8 model that comes with the package and never changes.
-
-    Raises:
-        BadInputError: there is none for that runtime.
-    """
-    found = next((m.path for m in KNOWN_MODELS if m.runtime is runtime and "int8" in m.file), None)
-    if found is None:
-        allowed = ", ".join(sorted({model.runtime.value for model in KNOWN_MODELS}))
-        raise BadInputError(
-            f"no reference model runs on {runtime.value}; the fleet benchmark watches files for {allowed}"
-        )
-    return found

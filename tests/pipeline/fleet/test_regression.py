@@ -139,6 +139,20 @@ def test_an_accepted_level_begins_a_history() -> None:
     assert judge(visits, Figure.LATENCY, accepted_at=BEGAN + timedelta(days=30)) is None
 
 
+def test_latencies_beside_another_reference_are_another_figure() -> None:
+    visits = [visit(day, 24.0) for day in range(6)]
+    visits += [visit(day, 1.9).model_copy(update={"reference_sha256": "2" * 64}) for day in range(6, 10)]
+    found = judge(visits, Figure.LATENCY)
+    assert found is not None and found.state is State.TOO_FEW and found.visits == 4
+    slower = visit(10, 2.4).model_copy(update={"reference_sha256": "2" * 64})
+    found = judge([*visits, visits[-1], slower, slower], Figure.LATENCY)
+    assert found is not None and found.state is State.WORSE and found.visits == 5
+    assert found.level == pytest.approx(1.9)
+    # Memory has no reference.
+    memory = judge(visits, Figure.MEMORY)
+    assert memory is not None and memory.state is State.STEADY and memory.visits == 10
+
+
 def test_readings_that_wander_are_no_change() -> None:
     before, now = visit(0, 1.0, temperature_c=50.0), visit(1, 1.0, temperature_c=53.0)
     assert changed_conditions(before, now) == ()

@@ -15,7 +15,8 @@ from device_bench.known_models import KNOWN_MODELS
 from device_bench.protocol import Failure, FailureKind, Rounds, RuntimeName, TimingPolicy
 from pipeline.fleet import visit as page
 from pipeline.fleet.history import FleetMeasurement, Watched
-from pipeline.fleet.visit import MOST_SAMPLES, reference_for, thinned, visit
+from pipeline.fleet.reference import REFERENCES, reference_for
+from pipeline.fleet.visit import MOST_SAMPLES, thinned, visit
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -62,6 +63,11 @@ def test_samples_are_thinned_evenly_and_figures_stay() -> None:
     assert kept.samples_ns[:3] == (0, 251, 502) and kept.samples_ns[-1] > 249_000
     assert kept.latency == many.latency
     assert thinned(one) == one
+
+
+def test_the_references_are_those_that_histories_began_with() -> None:
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in REFERENCES.values()}
+    assert digests == {"pace.onnx": "18a090bc9867ca0b", "pace.tflite": "dd08e6d2aca0d13f"}
 
 
 def test_a_runtime_without_a_reference() -> None:
