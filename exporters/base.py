@@ -23,12 +23,14 @@ Layout = Literal["NCHW", "NHWC", "NC", "NCL"]
 class ArtifactMetadata(Record):
     """What travels inside every artifact, so that a file alone can be used rightly.
 
+    `heads`: how many of the outputs, and of `labels`, belong to each of several tasks; empty for one.
     `units`: layer → its unit, in the network's order, by which a profile of the file is told unit by unit.
     """
 
     plan_id: str = ""
     task_fingerprint: str = ""
     labels: tuple[str, ...] = ()
+    heads: tuple[int, ...] = ()
     units: dict[str, str] = Field(default_factory=dict)
     preprocessing: Preprocessing = Preprocessing()
 

@@ -10,6 +10,7 @@ import torch
 
 from device_bench.protocol import Failure
 from exporters.base import Artifact, Layout
+from pipeline.data.heads import columns
 from pipeline.errors import ExportError
 from pipeline.result import Parity
 
@@ -48,6 +49,7 @@ def check_parity(
     predict: Predict,
     *,
     tolerance: Tolerance = Tolerance(),
+    heads: tuple[int, ...] = (),
 ) -> Parity:
     """Run an artifact and its module on the same samples.
 
@@ -55,11 +57,12 @@ def check_parity(
         artifact: what an exporter made of `module`.
         module: in evaluation mode.
         inputs: preprocessed held-out samples, float32 [n, *input_shape], channels first.
-        labels: what is to be predicted, [n].
+        labels: what is to be predicted, [n], or [n, heads].
         metric: (outputs [n, ...], labels [n]) → figure.
         predict: runs the artifact in its runtime: float32 [n, ...] in the artifact's layout → its outputs,
             or the failure that a bench gave back.
         tolerance: how far they may differ.
+        heads: classes of each of several tasks that the outputs answer side by side.
 
     Raises:
         ParityError: they differ by more, or the artifact does not run; with figures or the runtime's words.
@@ -74,7 +77,7 @@ def check_parity(
     parity = Parity(
         max_error=float(errors.max()),
         mean_error=float(errors.mean()),
-        top1_agreement=_agreement(expected, got),
+        top1_agreement=_agreement(expected, got, heads),
         metric_torch=float(metric(expected, labels)),
         metric_artifact=float(metric(got, labels)),
         samples=len(inputs),
@@ -98,11 +101,15 @@ def _torch_outputs(module: torch.nn.Module, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _agreement(expected: np.ndarray, got: np.ndarray) -> float | None:
-    """Share of samples, in percent, for which both name the same class; None for a single output."""
+def _agreement(expected: np.ndarray, got: np.ndarray, heads: tuple[int, ...]) -> float | None:
+    """Share of samples, in percent, for which both name the same class; None for a single output.
+
+    Of several heads it is the mean of theirs.
+    """
     if expected.ndim != 2 or expected.shape[1] < 2:
         return None
-    return 100.0 * float((expected.argmax(1) == got.argmax(1)).mean())
+    same = [(expected[:, part].argmax(1) == got[:, part].argmax(1)).mean() for part in columns(heads)]
+    return 100.0 * float(np.mean(same))
 
 
 def _judge(artifact: Artifact, parity: Parity, largest: float, tolerance: Tolerance) -> None:

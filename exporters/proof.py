@@ -118,6 +118,7 @@ class Prover:
             plan_id=plan.plan_id,
             task_fingerprint=self.task_fingerprint,
             labels=self.dataset.labels,
+            heads=self.dataset.heads,
             preprocessing=self.dataset.preprocessing,
             units=dict(self.units),
         )
@@ -130,7 +131,9 @@ class Prover:
 
     def metric(self, artifact: Artifact, target: Target, split: Split) -> float:
         """The task's metric of the file itself on `split`, run by the target's runtime."""
-        return score(self.dataset.metric, self.outputs(artifact, target, split.x), split.y)
+        return score(
+            self.dataset.metric, self.outputs(artifact, target, split.x), split.y, self.dataset.heads
+        )
 
     def outputs(self, artifact: Artifact, target: Target, raw: np.ndarray) -> np.ndarray:
         """What the file itself gives for raw samples [n, ...], run by the target's runtime; float32 [n, k].
@@ -149,15 +152,16 @@ class Prover:
         """
         search = self.dataset.search
         inputs = self.dataset.preprocessing.apply(search.x[:PARITY_SAMPLES])
-        metric = self.dataset.metric
+        metric, heads = self.dataset.metric, self.dataset.heads
         return check_parity(
             artifact,
             module,
             inputs,
             search.y[:PARITY_SAMPLES],
-            lambda outputs, truth: score(metric, outputs, truth),
+            lambda outputs, truth: score(metric, outputs, truth, heads),
             lambda given: _predict(artifact, target, given),
             tolerance=Tolerance(int8_drop=inf, higher_is_better=metric.higher_is_better),
+            heads=heads,
         )
 
     def exactness(self, artifact: Artifact, module: nn.Module) -> Exactness:

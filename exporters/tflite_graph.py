@@ -107,13 +107,19 @@ def give_constant_(model: Any, index: int, value: np.ndarray) -> None:
 
 def give_input_(model: Any, operator: Any, place: int, value: np.ndarray) -> None:
     """Let an operator's input be a constant of its own: tensors may be shared."""
-    graph = model.subgraphs[0]
-    tensor = copy.copy(graph.tensors[int(operator.inputs[place])])
-    graph.tensors.append(tensor)
     inputs = np.array(operator.inputs, np.int32)
-    inputs[place] = len(graph.tensors) - 1
+    inputs[place] = add_copy_(model, int(inputs[place]))
     operator.inputs = inputs
-    give_constant_(model, len(graph.tensors) - 1, value)
+    give_constant_(model, inputs[place], value)
+
+
+def add_copy_(model: Any, index: int) -> int:
+    """Add a tensor like that one under a name of its own, by which quantizers tell them apart; its index."""
+    tensors = model.subgraphs[0].tensors
+    tensor = copy.copy(tensors[index])
+    tensor.name = tensor.name + b";%d" % len(tensors)
+    tensors.append(tensor)
+    return len(tensors) - 1
 
 
 def float_operators(model: Any) -> tuple[str, ...]:

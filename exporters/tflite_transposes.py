@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from exporters.tflite_dead import drop_dead_operators_
-from exporters.tflite_graph import constant, give_constant_, operator_names, pack, schema, unpack
+from exporters.tflite_graph import add_copy_, constant, give_input_, operator_names, pack, schema, unpack
 
 # Operators that treat every element alike, whatever the order of dimensions.
 ELEMENTWISE = frozenset(
@@ -136,16 +136,15 @@ def _turn_(model: Any, transposes: _Transposes, operator: Any, kind: str, order:
             inputs[position] = made[0].inputs[0]
         elif value is not None and (kind == "PAD" or value.ndim == 4):
             operator.inputs = inputs
-            _own_tensor_(model, operator, position)
-            inputs = operator.inputs
             # Row i of the amounts is dimension i; of any other constant, dimension i moves itself.
-            give_constant_(model, inputs[position], value[back] if kind == "PAD" else value.transpose(back))
+            turned_value = value[back] if kind == "PAD" else value.transpose(back)
+            give_input_(model, operator, position, turned_value)
+            inputs = operator.inputs
     operator.inputs = inputs
     result = int(operator.outputs[0])
-    turned = _copy_of(graph.tensors[result], len(graph.tensors))
+    turned = graph.tensors[add_copy_(model, result)]
     turned.shape = np.asarray(turned.shape, np.int32)[back]
     turned.shapeSignature = None
-    graph.tensors.append(turned)
     operator.outputs = np.array([len(graph.tensors) - 1], np.int32)
     template = transposes.like(order)
     transpose = schema().OperatorT()
@@ -178,8 +177,7 @@ def _fold_into_mean_(model: Any, mean: Any, transpose: Any, order: np.ndarray) -
     # What is left after averaging must come in the order the transpose would have given it.
     if left != sorted(left):
         return
-    _own_tensor_(model, mean, 1)
-    give_constant_(model, mean.inputs[1], order[axes.ravel()].astype(np.int32))
+    give_input_(model, mean, 1, order[axes.ravel()].astype(np.int32))
     mean.inputs[0] = transpose.inputs[0]
 
 
@@ -187,20 +185,3 @@ def _moves_nothing(shape: Any, order: np.ndarray) -> bool:
     """True where only dimensions of size 1 change places, so that memory stays as it is."""
     wide = [axis for axis in order.tolist() if shape[axis] != 1]
     return wide == sorted(wide)
-
-
-def _own_tensor_(model: Any, operator: Any, position: int) -> None:
-    """Give an operator a copy of one of its constant inputs; others may read the same tensor."""
-    graph = model.subgraphs[0]
-    old = graph.tensors[operator.inputs[position]]
-    graph.tensors.append(_copy_of(old, len(graph.tensors)))
-    inputs = np.array(operator.inputs, np.int32)
-    inputs[position] = len(graph.tensors) - 1
-    operator.inputs = inputs
-
-
-def _copy_of(tensor: Any, number: int) -> Any:
-    copy = schema().TensorT()
-    copy.__dict__.update(tensor.__dict__)
-    copy.name = tensor.name + b";%d" % number
-    return copy

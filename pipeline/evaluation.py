@@ -7,16 +7,20 @@ import torch
 from torch import nn
 
 from pipeline.data.base import Dataset, Metric, Preprocessing, Split
+from pipeline.data.heads import by_head
 
 
-def score(metric: Metric, outputs: np.ndarray, truth: np.ndarray) -> float:
+def score(metric: Metric, outputs: np.ndarray, truth: np.ndarray, heads: tuple[int, ...] = ()) -> float:
     """The metric of `outputs` [n, k] against `truth` [n]. Accuracy and AUC are in percent.
+
+    Of several heads, whose truth is [n, heads], it is the mean of their accuracies.
 
     AUC takes the anomaly score from the only output, or from class 1's margin over class 0; it is NaN where
     outputs are not finite, as MSE and R² are.
     """
     if metric is Metric.ACCURACY:
-        return 100.0 * float(np.mean(outputs.argmax(axis=1) == truth))
+        right = [np.mean(given.argmax(axis=1) == true) for given, true in by_head(outputs, truth, heads)]
+        return 100.0 * float(np.mean(right))
     if metric is Metric.AUC:
         from sklearn.metrics import roc_auc_score
 
@@ -44,16 +48,23 @@ def predict(module: nn.Module, raw: np.ndarray, preprocessing: Preprocessing, ba
     return np.concatenate(parts)
 
 
-def evaluate(module: nn.Module, split: Split, metric: Metric, preprocessing: Preprocessing) -> float:
-    """The metric of `module` on `split`."""
-    return score(metric, predict(module, split.x, preprocessing), split.y)
+def evaluate(
+    module: nn.Module,
+    split: Split,
+    metric: Metric,
+    preprocessing: Preprocessing,
+    heads: tuple[int, ...] = (),
+) -> float:
+    """The metric of `module` on `split`; see `score`."""
+    return score(metric, predict(module, split.x, preprocessing), split.y, heads)
 
 
 def chance_of(dataset: Dataset) -> float:
     """The metric of answers that know nothing: the commonest class, AUC 50, or the mean for regression."""
     truth = dataset.search.y
     if dataset.metric is Metric.ACCURACY:
-        return 100.0 * float(np.bincount(truth.astype(np.int64)).max()) / len(truth)
+        tasks = truth.astype(np.int64).reshape(len(truth), -1).T
+        return 100.0 * float(np.mean([np.bincount(task).max() for task in tasks])) / len(truth)
     if dataset.metric is Metric.AUC:
         return 50.0
     return float(np.var(truth)) if dataset.metric is Metric.MSE else 0.0

@@ -20,7 +20,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from pipeline.data.base import Preprocessing, Split
+from pipeline.data.base import Metric, Preprocessing, Split
+from pipeline.methods.distillation import task_loss
 
 EPSILONS = (1 / 255, 2 / 255, 8 / 255)
 PGD_STEPS = 10
@@ -65,12 +66,14 @@ class Attacker:
         module: differentiable, in evaluation mode.
         scale: of the raw data.
         seed: of PGD's starting points.
+        heads: classes of each of several tasks that the module answers.
     """
 
     module: nn.Module
     preprocessing: Preprocessing
     scale: Scale
     seed: int = 0
+    heads: tuple[int, ...] = ()
 
     def fgsm(self, split: Split, epsilon: float) -> Split:
         """One step of ε."""
@@ -108,7 +111,7 @@ class Attacker:
         inputs = (raw * form.scale - torch.tensor(form.mean).reshape(shape)) / torch.tensor(form.std).reshape(
             shape
         )
-        loss = nn.functional.cross_entropy(self.module(inputs).float(), truth)
+        loss = task_loss(self.module(inputs), truth, Metric.ACCURACY, self.heads)
         (slope,) = torch.autograd.grad(loss, x)
         return slope
 

@@ -51,7 +51,7 @@ def ranking_losses(dataset: Dataset) -> list[BatchLoss]:
     def loss(start: int, module: nn.Module) -> torch.Tensor:
         part = slice(start, start + RANKING_BATCH)
         inputs = torch.from_numpy(dataset.preprocessing.apply(sample.x[part]))
-        return task_loss(module(inputs), torch.from_numpy(sample.y[part]), dataset.metric)
+        return task_loss(module(inputs), torch.from_numpy(sample.y[part]), dataset.metric, dataset.heads)
 
     return [partial(loss, start) for start in range(0, len(sample), RANKING_BATCH)]
 
@@ -115,7 +115,7 @@ class Workbench:
 
     def judge(self, module: nn.Module, split: Split) -> float:
         """The task's metric of `module` on `split`."""
-        return evaluate(module, split, self.dataset.metric, self.dataset.preprocessing)
+        return evaluate(module, split, self.dataset.metric, self.dataset.preprocessing, self.dataset.heads)
 
 
 def changes_to_probe(graph: ModelGraph, space: PlanSpace) -> list[Change]:

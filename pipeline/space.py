@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, lcm, prod
 
@@ -50,6 +50,15 @@ class PlanSpace:
         """For each prunable unit the keep ratios it may have, ascending, ending with 1."""
         units = self.graph.unit_by_name
         return {name: tuple(w / units[name].width for w in widths) for name, widths in self.widths.items()}
+
+    def offering(self, plans: Iterable[CompressionPlan]) -> PlanSpace:
+        """This space with the widths of those plans as well, which somebody wrote who knew of no steps."""
+        widths = dict(self.widths)
+        for plan in plans:
+            for name in set(plan.units) & set(widths):
+                width = self.graph.unit_by_name[name].width_at(plan.keep_ratio(name))
+                widths[name] = tuple(sorted({*widths[name], width}))
+        return replace(self, widths=widths)
 
     def contains(self, plan: CompressionPlan) -> bool:
         """True if `plan` is one of this space, in normal form; precision, recovery and seed are free."""

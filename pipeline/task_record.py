@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -10,6 +10,7 @@ from pydantic import Field
 from device_bench.protocol import Record
 from pipeline.data.base import Metric
 from pipeline.graph import ModelGraph
+from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, Effect
 from pipeline.task import Task
 
@@ -62,15 +63,15 @@ class TaskRecord(Record):
         """That of the task."""
         return self.task.fingerprint
 
-    def context(self, seed: int = 0) -> PolicyContext:
-        """What a policy may know of the task, probes included."""
+    def context(self, seed: int = 0, plans: Iterable[CompressionPlan] = ()) -> PolicyContext:
+        """What a policy may know of the task, probes included; its space offers `plans` besides its own."""
         from pipeline.policy.base import PolicyContext
         from pipeline.search import with_effects
         from pipeline.space import PlanSpace
 
         context = PolicyContext(
             graph=self.graph,
-            space=PlanSpace.of(self.graph, self.width_step),
+            space=PlanSpace.of(self.graph, self.width_step).offering(plans),
             budget=self.task.budget,
             targets=tuple(t for t in self.task.targets if t.name in self.base_latency_ms),
             float_accuracy=self.float_accuracy,

@@ -27,8 +27,13 @@ def check_classes(dataset: Dataset) -> None:
     """Refuse data that is not classified: shots are counted by class.
 
     Raises:
-        BadInputError: it has no classes.
+        BadInputError: it has no classes, or those of several tasks.
     """
+    if dataset.heads:
+        raise BadInputError(
+            f"data set {dataset.name} has {len(dataset.heads)} heads; personalize needs a run of one "
+            "classifier, for shots are counted by class"
+        )
     if not dataset.labels:
         raise BadInputError(
             f"data set {dataset.name} predicts numbers ({dataset.metric}); personalize needs a run of a "

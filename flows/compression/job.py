@@ -23,11 +23,15 @@ BUDGET_FIELDS = tuple(name for name in Budget.model_fields if name != "schema_ve
 
 
 class TeacherChoice(Record):
-    """A further teacher for recoveries, beside the original model, whose own share is 1."""
+    """A further teacher for recoveries, beside the original model, whose own share is 1.
+
+    `head`: it answers that one alone of the several tasks of the data, counted from 0.
+    """
 
     model: str
     weights: str | None = None
     share: float = Field(default=1.0, gt=0.0)
+    head: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="before")
     @classmethod

@@ -126,14 +126,14 @@ def _matched(session: Session, module: torch.nn.Module, lesson: Lesson) -> Itera
     if choice.matching == "logits":
         yield lesson
         return
-    metric = bench.dataset.metric
+    metric, heads = bench.dataset.metric, bench.dataset.heads
     matcher = Matcher(
         module,
         bench.module,
         choice.matching,
         common_places(bench.graph, module),
         torch.from_numpy(session.prover.calibration[:2]),
-        lambda outputs, truth: task_loss(outputs, truth, metric),
+        lambda outputs, truth: task_loss(outputs, truth, metric, heads),
     )
     try:
         yield replace(lesson, matcher=matcher)

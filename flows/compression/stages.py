@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from device_bench.errors import RunError
+from device_bench.errors import BadInputError, RunError
 from device_bench.protocol import Failure
 from exporters.candidates import ShapeBench
 from exporters.profile import unit_shares, units_of_layers
 from exporters.proof import Prover
 from flows.compression.bookkeeping import Session
-from flows.compression.job import CompressJob
+from flows.compression.job import CompressJob, TeacherChoice
 from flows.compression.sources import at_hand, fetch_source, keep_source
 from flows.compression.tampering import check_robustness
 from pipeline.data import load_dataset
@@ -116,16 +116,44 @@ def _with_weights(spec: ModelSpec, dataset: Dataset, job: CompressJob) -> tuple[
 
 
 def _taught_by(job: CompressJob, spec: ModelSpec, module: nn.Module, dataset: Dataset) -> nn.Module:
-    """The original, or it and the job's further teachers as one; each is run once here."""
+    """The original, or it and the job's further teachers as one; each is run once here.
+
+    Raises:
+        BadInputError: a teacher of one head, where the data has no such head.
+    """
     if not job.teachers:
         return module
     asked = [
-        ModelSpec(source=t.model, weights=t.weights, input_shape=spec.input_shape, outputs=spec.outputs)
-        for t in job.teachers
+        ModelSpec(
+            source=teacher.model,
+            weights=teacher.weights,
+            input_shape=spec.input_shape,
+            outputs=_answers_of(teacher, dataset),
+        )
+        for teacher in job.teachers
     ]
     heat = (job.plan.recovery if job.plan is not None else RecoveryChoice()).temperature
-    teachers = [module, *map(load_model, asked)]
-    return Ensemble(teachers, [1.0, *(t.share for t in job.teachers)], dataset.metric, heat)
+    return Ensemble(
+        [module, *map(load_model, asked)],
+        [1.0, *(teacher.share for teacher in job.teachers)],
+        dataset.metric,
+        heat,
+        dataset.heads,
+        [None, *(teacher.head for teacher in job.teachers)],
+    )
+
+
+def _answers_of(teacher: TeacherChoice, dataset: Dataset) -> int:
+    """How many outputs a teacher must have."""
+    if teacher.head is None:
+        return dataset.outputs
+    if teacher.head >= len(dataset.heads):
+        told = f"heads 0 to {len(dataset.heads) - 1}" if dataset.heads else "one task and no heads"
+        raise BadInputError(
+            f"teacher {teacher.model} is to answer head {teacher.head}; {dataset.name} has {told}: "
+            f"{'give one of them' if dataset.heads else 'leave head out'}"
+        )
+    return dataset.heads[teacher.head]
 
 
 def baseline_station(session: Session) -> PolicyContext:

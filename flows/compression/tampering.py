@@ -43,7 +43,10 @@ def tampered_rows(
     bench, split = session.workbench, test.spread(SAMPLES)
     form = bench.dataset.preprocessing
     scale = Scale.of(split.x, form)
-    known, victim = (Attacker(each, form, scale, session.job.seed) for each in (bench.module, module.eval()))
+    known, victim = (
+        Attacker(each, form, scale, session.job.seed, bench.dataset.heads)
+        for each in (bench.module, module.eval())
+    )
     watch = reporter()
     rows = [_row(session, artifact, target, ("clean", 0.0), (split, split))]
     for epsilon in EPSILONS:

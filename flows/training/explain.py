@@ -61,7 +61,7 @@ def explained(
     chosen = {plan.plan_id for plan in plans.values()}
     origins = {trial.origin for trial in ordered if trial.plan.plan_id in chosen} & set(POLICIES)
     explainer = Explainer(
-        context=record.context(),
+        context=record.context(plans=[*plans.values(), *(trial.plan for trial in ordered)]),
         probed=frozenset(probe.change for probe in record.probes),
         trials=ordered,
         policies={name: load_policy(name) for name in sorted(origins)},

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from device_bench.protocol import Record
+from pipeline.data.heads import check_heads
 from pipeline.errors import DataError
 
 
@@ -50,7 +51,10 @@ class Preprocessing(Record):
 
 @dataclass(frozen=True)
 class Split:
-    """Samples `x` [n, ...] as stored (before preprocessing) and what is to be predicted, `y` [n]."""
+    """Samples `x` [n, ...] as stored (before preprocessing) and what is to be predicted, `y` [n].
+
+    `y` is [n, heads] where one model answers several tasks.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -100,7 +104,9 @@ class Dataset:
         search: held out from `train`; ranks candidates.
         test: sealed; touched once, for the report.
         preprocessing: raw → model input.
-        labels: class names, empty for regression.
+        labels: class names, empty for regression; one head's after the other's where there are several.
+        heads: how many classes each of several tasks has that one model answers side by side; the truth is
+            then [n, heads]. Empty for one task.
         augmentation: what recovery may do to a training sample ("crop-flip" for natural pictures).
         search_is_public: True where weights made by others may have been trained on the search split
             (it is carved from a public training set), which makes their score on it optimistic.
@@ -113,9 +119,13 @@ class Dataset:
     test: SealedSplit
     preprocessing: Preprocessing
     labels: tuple[str, ...] = ()
+    heads: tuple[int, ...] = ()
     augmentation: Augmentation = "none"
     search_is_public: bool = False
     fingerprint: str = field(default="")
+
+    def __post_init__(self) -> None:
+        check_heads(self)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

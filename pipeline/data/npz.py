@@ -3,10 +3,13 @@
 Arrays:
     x [n, ...]        samples, channels first; as the model takes them unless scale, mean or std are given
     y [n]             class numbers from 0 (whole numbers), or values to predict (floats)
+                      y [n, heads]: a class number for each of several tasks that one model answers
     x_test, y_test    the test split; without them a fifth of x, the same for every seed
     x_search, y_search  the search split; without them a fifth of what is left, drawn by the seed
     scale, mean, std  preprocessing: (raw * scale − mean) / std, a value for all channels or one for each
-    labels [classes]  names of the classes
+    labels [classes]  names of the classes; of several tasks, one's after the other's
+    heads [heads]     how many classes each of several tasks has; the model's outputs are all their logits
+                      side by side, and the metric is the mean of their accuracies
     metric            "accuracy", "auc", "mse" or "r2"; accuracy for classes and mse for values without it.
                       "auc" is for anomalies (y is 1): the model has one output, a score that is higher the
                       odder a sample is, or with labels of two classes an output for each
@@ -23,11 +26,12 @@ import numpy as np
 
 from pipeline.data.arrays import read_arrays
 from pipeline.data.base import Dataset, Metric, Preprocessing, SealedSplit, Split
+from pipeline.data.heads import check_truth
 from pipeline.data.splits import carve, fingerprint, stratified_indices
 from pipeline.errors import DataError
 
 NAMES = (
-    "x", "y", "x_test", "y_test", "x_search", "y_search", "scale", "mean", "std", "labels", "metric",
+    "x", "y", "x_test", "y_test", "x_search", "y_search", "scale", "mean", "std", "labels", "heads", "metric",
 )  # fmt: skip
 HELD_OUT = 0.2
 FORM = "give an .npz with x [n, ...] and y [n]"
@@ -43,6 +47,7 @@ def load_npz(path: Path, seed: int) -> Dataset:
     arrays = _read(path)
     whole = _split(path, arrays, "")
     classes = whole.y.dtype.kind in "iu"
+    heads = _heads(path, arrays)
     if "x_test" in arrays:
         rest, test = whole, _split(path, arrays, "_test", whole)
     else:
@@ -55,16 +60,20 @@ def load_npz(path: Path, seed: int) -> Dataset:
     # Anomalies without names for the classes are told by one score.
     named = classes and (metric is Metric.ACCURACY or "labels" in arrays)
     digest = hashlib.sha256(np.ascontiguousarray(whole.x).tobytes()).hexdigest()
-    return Dataset(
+    dataset = Dataset(
         name=path.name,
         metric=metric,
         train=train,
         search=search,
         test=SealedSplit(lambda: test),
         preprocessing=_preprocessing(path, arrays, whole),
-        labels=_labels(path, arrays, [train, search, test]) if named else (),
+        labels=_labels(path, arrays, [train, search, test], heads) if named else (),
+        heads=heads,
         fingerprint=fingerprint(f"{path.name}|{digest}", train, search),
     )
+    # The others were checked as the data set was made; it keeps this one sealed.
+    check_truth(path.name, test, heads)
+    return dataset
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -95,10 +104,12 @@ def _split(path: Path, arrays: Mapping[str, np.ndarray], which: str, like: Split
             f"a sample of x{which} in {path} is {list(x.shape[1:])}, of x {list(like.x.shape[1:])}; they "
             "must have one shape"
         )
-    if y.shape != (len(x),) or y.dtype.kind not in "iuf" or (like is not None and _kind(y) != _kind(like.y)):
+    fits = y.shape == (len(x),) or ("heads" in arrays and y.ndim == 2 and len(y) == len(x))
+    if not fits or y.dtype.kind not in "iuf" or (like is not None and _kind(y) != _kind(like.y)):
         raise DataError(
             f"y{which} in {path} is {y.dtype} {list(y.shape)}; it must hold a class number (or everywhere a "
-            f"value to predict) for each of the {len(x)} samples"
+            f"value to predict) for each of the {len(x)} samples; with an array heads, a class number for "
+            "each of several tasks"
         )
     for name, array in (("x", x), ("y", y)):
         if not np.isfinite(array).all():
@@ -125,9 +136,25 @@ def _carved(path: Path, full: Split, seed: int) -> tuple[Split, Split]:
     return full.take(kept), full.take(held)
 
 
-def _labels(path: Path, arrays: Mapping[str, np.ndarray], splits: list[Split]) -> tuple[str, ...]:
-    classes = 1 + max(int(split.y.max()) for split in splits)
+def _heads(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    """How many classes each of several tasks has; nothing for one task."""
+    if "heads" not in arrays:
+        return ()
+    given = arrays["heads"]
+    if given.ndim != 1 or given.dtype.kind not in "iu" or len(given) == 0:
+        raise DataError(
+            f"heads in {path} are {given.dtype} {list(given.shape)}; give the number of classes of each task"
+        )
+    return tuple(map(int, given))
+
+
+def _labels(
+    path: Path, arrays: Mapping[str, np.ndarray], splits: list[Split], heads: tuple[int, ...]
+) -> tuple[str, ...]:
+    classes = sum(heads) if heads else 1 + max(int(split.y.max()) for split in splits)
     if "labels" not in arrays:
+        if heads:
+            return tuple(f"{head}:{label}" for head, width in enumerate(heads) for label in range(width))
         return tuple(map(str, range(classes)))
     given = arrays["labels"]
     if given.ndim != 1 or given.dtype.kind != "U" or len(given) < classes:

@@ -38,8 +38,12 @@ def stratified_indices(labels: np.ndarray, held_out: int, seed: int) -> tuple[np
 
 
 def carve(full: Split, held_out: int, seed: int) -> tuple[Split, Split]:
-    """(train, search): `held_out` samples of `full`, seeded and stratified, become the search split."""
-    kept, held = stratified_indices(full.y, held_out, seed)
+    """(train, search): `held_out` samples of `full`, seeded and stratified, become the search split.
+
+    With several heads every combination of their classes is held out in its share.
+    """
+    classes = full.y if full.y.ndim == 1 else np.unique(full.y, axis=0, return_inverse=True)[1].ravel()
+    kept, held = stratified_indices(classes, held_out, seed)
     return full.take(kept), full.take(held)
 
 

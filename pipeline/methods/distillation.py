@@ -6,16 +6,23 @@ import torch
 from torch.nn import functional
 
 from pipeline.data.base import Metric
+from pipeline.data.heads import by_head
 from pipeline.plan import RecoveryChoice
 
 
-def task_loss(outputs: torch.Tensor, truth: torch.Tensor, metric: Metric) -> torch.Tensor:
+def task_loss(
+    outputs: torch.Tensor, truth: torch.Tensor, metric: Metric, heads: tuple[int, ...] = ()
+) -> torch.Tensor:
     """Cross-entropy where the outputs are classes, mean squared error where they are values; a scalar.
 
     Args:
         outputs: [n, k].
-        truth: int64 [n] classes, or float [n] values.
+        truth: int64 [n] classes, or float [n] values; int64 [n, heads] for several tasks.
+        heads: classes of each of several tasks; the loss is the mean of theirs.
     """
+    if heads:
+        each = [task_loss(given, true, metric) for given, true in by_head(outputs, truth, heads)]
+        return torch.stack(each).mean()
     outputs = outputs.float()
     if _are_classes(outputs, metric):
         return functional.cross_entropy(outputs, truth.long())
@@ -32,6 +39,7 @@ def recovery_loss(
     truth: torch.Tensor,
     choice: RecoveryChoice,
     metric: Metric,
+    heads: tuple[int, ...] = (),
 ) -> torch.Tensor:
     """alpha * task loss + (1 - alpha) * distillation, a scalar.
 
@@ -41,8 +49,18 @@ def recovery_loss(
     Args:
         student: outputs [n, k].
         teacher: outputs [n, k] for the same inputs, or None for the labels alone.
-        truth: int64 [n] classes, or float [n] values.
+        truth: int64 [n] classes, or float [n] values; int64 [n, heads] for several tasks.
+        heads: classes of each of several tasks; each has its own distributions, and the loss is the mean.
     """
+    if heads:
+        taught_by = student if teacher is None else teacher
+        each = [
+            recovery_loss(one, None if teacher is None else other, true, choice, metric)
+            for (one, true), (other, _) in zip(
+                by_head(student, truth, heads), by_head(taught_by, truth, heads), strict=True
+            )
+        ]
+        return torch.stack(each).mean()
     student = student.float()
     own = task_loss(student, truth, metric)
     if teacher is None:

@@ -1,7 +1,8 @@
 """Several teachers as one: the student learns from the mixture of what they say.
 
 softmax(result / T) = Σ w · softmax(t / T) for classes (Hinton et al., "Distilling the Knowledge in a Neural
-Network", 2015, section 3, distil an ensemble so); the weighted mean for numbers.
+Network", 2015, section 3, distil an ensemble so); the weighted mean for numbers. Where the student has
+several heads, each has its own mixture, and a teacher may answer one of them alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import nn
 
 from device_bench.errors import BadInputError
 from pipeline.data.base import Metric
+from pipeline.data.heads import columns
 from pipeline.methods.matching import blended
 
 
@@ -24,13 +26,22 @@ class Ensemble(nn.Module):
         weights: of each; they are scaled to sum to 1.
         metric: tells whether outputs are logits or numbers.
         temperature: at which distributions are mixed.
+        heads: classes of each of several tasks; empty for one.
+        answered: which head each teacher answers, None for all of them; empty if all answer all.
 
     Raises:
-        BadInputError: a weight is below zero, or all are zero, or there is not one for each teacher.
+        BadInputError: a weight is below zero, or all are zero, or there is not one for each teacher; a head
+            that nobody with a weight answers.
     """
 
     def __init__(
-        self, teachers: Sequence[nn.Module], weights: Sequence[float], metric: Metric, temperature: float
+        self,
+        teachers: Sequence[nn.Module],
+        weights: Sequence[float],
+        metric: Metric,
+        temperature: float,
+        heads: tuple[int, ...] = (),
+        answered: Sequence[int | None] = (),
     ) -> None:
         super().__init__()
         if len(weights) != len(teachers) or min(weights) < 0.0 or sum(weights) <= 0.0:
@@ -40,6 +51,11 @@ class Ensemble(nn.Module):
             )
         self.teachers = nn.ModuleList(teachers)
         self._weights = [weight / sum(weights) for weight in weights]
+        self._heads = columns(heads)
+        self._answered = list(answered) or [None] * len(teachers)
+        for head in range(len(self._heads)):
+            if sum(self._weights[teacher] for teacher in self._teachers_of(head)) <= 0.0:
+                raise BadInputError(f"no teacher answers head {head}; give it one with a share above 0")
         self._mixes_classes = metric is Metric.ACCURACY
         self._temperature = temperature
 
@@ -47,5 +63,16 @@ class Ensemble(nn.Module):
         """Logits or numbers for a batch, [n, k]."""
         answers = [teacher(x) for teacher in self.teachers]
         if self._mixes_classes:
-            return blended(answers, self._weights, self._temperature)
+            return torch.cat([self._blended(answers, head) for head in range(len(self._heads))], 1)
         return torch.stack([weight * a for weight, a in zip(self._weights, answers, strict=True)]).sum(0)
+
+    def _teachers_of(self, head: int) -> list[int]:
+        return [teacher for teacher, only in enumerate(self._answered) if only in (None, head)]
+
+    def _blended(self, answers: Sequence[torch.Tensor], head: int) -> torch.Tensor:
+        asked = self._teachers_of(head)
+        given = [
+            answers[teacher] if self._answered[teacher] == head else answers[teacher][:, self._heads[head]]
+            for teacher in asked
+        ]
+        return blended(given, [self._weights[teacher] for teacher in asked], self._temperature)

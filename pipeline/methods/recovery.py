@@ -186,8 +186,8 @@ class _Run:
         self._thin(number)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             outputs = self._forward(inputs)
-        choice, metric = self.lesson.choice, self.lesson.dataset.metric
-        loss = recovery_loss(outputs, taught, self._truth[indices], choice, metric)
+        choice, data = self.lesson.choice, self.lesson.dataset
+        loss = recovery_loss(outputs, taught, self._truth[indices], choice, data.metric, data.heads)
         if self.lesson.matcher is not None:
             loss = loss + choice.matching_weight * self.lesson.matcher.loss(inputs, self._truth[indices])
         self._optimizer.zero_grad(set_to_none=True)

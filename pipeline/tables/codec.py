@@ -94,13 +94,14 @@ class PlanCodec:
                 removed.discard(position.name)
             elif position.name in keep:
                 wanted = keep.pop(position.name)
-                gaps = [abs(option - wanted) for option in position.keeps]
-                row[place] = int(np.argmin(gaps))
-                if min(gaps) > 1e-6:
+                width = self.space.graph.unit_by_name[position.name].width_at(wanted)
+                allowed = self.space.widths[position.name][::-1]
+                if width not in allowed:
                     raise BadInputError(
                         f"plan keeps {wanted:.4f} of {position.name}; allowed: "
                         f"{', '.join(f'{option:.4f}' for option in position.keeps)}"
                     )
+                row[place] = allowed.index(width)
         if keep or removed:
             raise BadInputError(
                 f"plan changes {', '.join([*keep, *removed])}, which the space does not offer"

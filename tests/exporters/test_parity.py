@@ -101,3 +101,22 @@ def test_layouts() -> None:
 def test_paths_are_named_in_errors(net: nn.Module, artifact: Artifact) -> None:
     with pytest.raises(ParityError, match=Path(artifact.path).name):
         check(artifact, net, np.zeros((40, 5), np.float32))
+
+
+def test_heads_agree_each_for_itself(net: nn.Module, artifact: Artifact) -> None:
+    inputs = nets.samples(40)
+    expected = nets.torch_outputs(net, inputs)
+    heads = (2, expected.shape[1] - 2)
+    wrong = expected.copy()
+    # The first head of one sample names its other class; the second head stays, whatever the whole says.
+    wrong[0, :2] = expected[0, 1::-1]
+    parity = check_parity(
+        with_precision(artifact, "int8"),
+        net,
+        inputs,
+        np.zeros((40, 2), np.int64),
+        lambda outputs, truth: 100.0,
+        lambda _: wrong,
+        heads=heads,
+    )
+    assert parity.top1_agreement == pytest.approx(100 * (39 / 40 + 1) / 2)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from exporters import litert_library
+from exporters.tflite_graph import unpack
 from exporters.tflite_shapes import plain_interpreter, reshaped
 from exporters.to_tflite import channels_last
 from exporters.traced_tflite import TracedTflite
@@ -96,3 +97,12 @@ def test_a_cut_vision_transformer_needs_no_conversion(
         sizes[name] = len(content)
     assert max(sizes.values()) < len(traced.content)
     assert min(sizes, key=lambda name: sizes[name]) == "all of them"
+
+
+def test_quantizers_can_tell_tensors_of_a_cut_graph_apart(
+    vit: nn.Module, graph: ModelGraph, traced: TracedTflite
+) -> None:
+    plan = plans(graph)["all of them"]
+    model = unpack(traced.instantiate(compress(vit, graph, plan).eval(), plan.removed))
+    names = [tensor.name for tensor in model.subgraphs[0].tensors]
+    assert len(set(names)) == len(names) > 50

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from core_nets import TwoConv, dataset_of, liven_
 from sklearn.metrics import accuracy_score, mean_squared_error, r2_score, roc_auc_score
 
-from pipeline.data.base import Metric, Preprocessing
-from pipeline.evaluation import evaluate, predict, score
+from pipeline.data.base import Metric, Preprocessing, Split
+from pipeline.evaluation import chance_of, evaluate, predict, score
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +80,20 @@ def test_a_module_is_judged_in_evaluation_mode_and_left_in_its_own(
     assert evaluate(module, dataset.search, Metric.ACCURACY, Preprocessing()) == pytest.approx(expected)
     assert module.training is training
     assert torch.equal(module.bn.running_mean, before)
+
+
+def test_several_heads_are_worth_the_mean_of_their_accuracies() -> None:
+    outputs = np.array([[0.1, 0.9, 2.0, 0.0, 1.0], [0.8, 0.2, 0.0, 1.0, 3.0], [0.3, 0.7, 5.0, 0.0, 0.0]])
+    truth = np.array([[1, 0], [0, 1], [0, 0]])
+    # Of the first head, whose classes are columns 0 and 1, two of three are right; of the second two as well.
+    assert score(Metric.ACCURACY, outputs, truth, (2, 3)) == pytest.approx(100 * (2 / 3 + 2 / 3) / 2)
+    truth[2, 0] = 1
+    assert score(Metric.ACCURACY, outputs, truth, (2, 3)) == pytest.approx(100 * (3 / 3 + 2 / 3) / 2)
+
+
+def test_chance_of_several_heads_is_the_mean_of_their_commonest_classes() -> None:
+    truth = np.array([[0, 2], [0, 1], [0, 2], [1, 0]])
+    data = replace(dataset_of(np.zeros((4, 1)), truth[:, 0]), labels=tuple("abcde"))
+    split = Split(data.train.x, truth)
+    data = replace(data, train=split, search=split, heads=(2, 3))
+    assert chance_of(data) == pytest.approx(100 * (3 / 4 + 2 / 4) / 2)

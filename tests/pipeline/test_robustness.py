@@ -71,6 +71,15 @@ def test_fgsm_of_a_linear_model_by_hand() -> None:
     np.testing.assert_allclose(made.x, [[0.4, 0.6, 0.5]], atol=1e-6)
 
 
+def test_fgsm_raises_the_mean_loss_of_several_heads() -> None:
+    linear = nn.Linear(3, 4, bias=False)
+    linear.weight.data = torch.tensor([[1.0, 0, 0], [-1.0, 0, 0], [0, 2.0, 0], [0, -2.0, 0]])
+    split = Split(np.array([[0.5, 0.5, 0.5]], np.float32), np.array([[0, 1]]))
+    # The first head loses by less of the first, the second by more of the second.
+    made = Attacker(linear, Preprocessing(layout="NC"), Scale(0.0, 1.0), heads=(2, 2)).fgsm(split, 0.1)
+    np.testing.assert_allclose(made.x, [[0.4, 0.6, 0.5]], atol=1e-6)
+
+
 def test_the_scale_is_the_preprocessings_or_the_datas_own() -> None:
     assert Scale.of(np.array([0, 3, 16], np.uint8), Preprocessing(scale=1 / 16)) == Scale(0.0, 16.0)
     assert Scale.of(np.array([0, 3, 200], np.uint8), FORM) == Scale(0.0, 255.0)

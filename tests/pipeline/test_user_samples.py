@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,11 @@ def test_numbers_have_no_shots(digits: Dataset) -> None:
 
     with pytest.raises(BadInputError, match="needs a run of a classifier"):
         check_classes(replace(digits, labels=()))
+
+
+def test_several_heads_are_not_counted_by_class(digits: Dataset) -> None:
+    split = Split(digits.train.x, np.stack([digits.train.y, digits.train.y % 2], 1))
+    labels = (*digits.labels, "even", "odd")
+    both = replace(digits, train=split, search=split, labels=labels, heads=(10, 2))
+    with pytest.raises(BadInputError, match="has 2 heads; personalize needs a run of one classifier"):
+        check_classes(both)

@@ -11,6 +11,7 @@ from pipeline.errors import DataError
 
 X = np.arange(100 * 2 * 3 * 3, dtype=np.float32).reshape(100, 2, 3, 3)
 Y = np.arange(100) % 4
+BOTH = np.stack([Y, np.arange(100) % 3], 1)
 
 
 def saved(folder: Path, **arrays: np.ndarray) -> str:
@@ -103,3 +104,42 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "half.npz", x=X)
     with pytest.raises(DataError, match="no array named y"):
         load_dataset(str(tmp_path / "half.npz"))
+
+
+def test_several_heads_have_a_class_each(tmp_path: Path) -> None:
+    data = load_dataset(saved(tmp_path, y=BOTH, heads=np.array([4, 3])))
+    assert data.heads == (4, 3) and data.outputs == 7 and data.metric is Metric.ACCURACY
+    assert data.labels == ("0:0", "0:1", "0:2", "0:3", "1:0", "1:1", "1:2")
+    assert data.train.y.shape == (64, 2) and data.test.open().y.shape == (20, 2)
+    # Every combination is held out in its share: 100 samples, 12 combinations.
+    counts = np.unique(data.search.y, axis=0, return_counts=True)[1]
+    assert len(counts) == 12 and counts.max() - counts.min() <= 1
+    named = load_dataset(saved(tmp_path, y=BOTH, heads=np.array([4, 3]), labels=np.array(list("abcdxyz"))))
+    assert named.labels == tuple("abcdxyz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"y": Y}, r"y of mine.npz is int64 \[64\], and it has 2 heads; .* \[n, 2\]"),
+        ({"y": BOTH[:, :1]}, r"it has 2 heads; .* \[n, 2\]"),
+        ({"y": BOTH / 2}, "metric of mine.npz is 'mse'; with heads it is accuracy"),
+        ({"heads": np.array([4, 2])}, "has class 2 for head 1, whose classes are 0 to 1"),
+        (
+            {"heads": np.array([4, 1])},
+            r"heads of mine.npz are \[4, 1\]; give the number of classes, 2 or more",
+        ),
+        ({"heads": np.array(7)}, r"heads in .* are int64 \[\]; give the number of classes of each task"),
+        ({"heads": np.array([4.0, 3.0])}, "heads in .* are float64"),
+        ({"metric": np.array("auc")}, "metric of mine.npz is 'auc'; with heads it is accuracy"),
+        ({"labels": np.array(list("abcdefgh"))}, "labels of mine.npz are 8; its 2 heads need 7"),
+    ],
+)
+def test_heads_that_do_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        load_dataset(saved(tmp_path, **{"y": BOTH, "heads": np.array([4, 3]), **arrays}))
+
+
+def test_two_classes_a_sample_need_heads(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="with an array heads, a class number for each of several tasks"):
+        load_dataset(saved(tmp_path, y=BOTH))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
+from torch.nn import functional
 
 from pipeline.data.base import Metric
-from pipeline.methods.distillation import recovery_loss
+from pipeline.methods.distillation import recovery_loss, task_loss
 from pipeline.plan import RecoveryChoice
 
 
@@ -73,3 +74,28 @@ def test_half_precision_outputs_are_judged_in_single(
     assert float(found.detach()) == float(expected)
     found.backward()
     assert half.grad is not None
+
+
+def test_several_heads_have_distributions_of_their_own(
+    logits: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    student, teacher, truth = logits
+    both = torch.stack([truth % 2, truth % 3], 1)
+    choice = RecoveryChoice(alpha=0.3, temperature=4.0)
+    parts = [(slice(0, 2), both[:, 0]), (slice(2, 5), both[:, 1])]
+    for taught_by in (teacher, None):
+        each = [
+            recovery_loss(
+                student[:, part],
+                None if taught_by is None else taught_by[:, part],
+                own,
+                choice,
+                Metric.ACCURACY,
+            )
+            for part, own in parts
+        ]
+        found = recovery_loss(student, taught_by, both, choice, Metric.ACCURACY, (2, 3))
+        assert float(found) == pytest.approx(float(sum(each)) / 2)
+    expected = [functional.cross_entropy(student[:, part], own) for part, own in parts]
+    found = task_loss(student, both, Metric.ACCURACY, (2, 3))
+    assert float(found) == pytest.approx(float(sum(expected)) / 2)

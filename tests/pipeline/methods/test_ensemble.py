@@ -41,3 +41,18 @@ def test_weights_of_no_use(weights: list[float]) -> None:
 def test_teachers_with_other_classes() -> None:
     with pytest.raises(BadInputError, match="the same classes"):
         Ensemble([Says(1.0, 2.0), Says(1.0, 2.0, 3.0)], [1, 1], Metric.ACCURACY, 4.0)(torch.zeros(1, 1))
+
+
+def test_a_teacher_may_answer_one_head_alone() -> None:
+    general, special = torch.tensor([2.0, 0.0, 1.0, 5.0, 0.0]), torch.tensor([0.0, 3.0, 1.0])
+    teachers = [Says(*general.tolist()), Says(*special.tolist())]
+    both = Ensemble(teachers, [1.0, 3.0], Metric.ACCURACY, 2.0, (2, 3), [None, 1])
+    found = both(torch.zeros(1, 1))[0] / 2
+    torch.testing.assert_close(found[:2].softmax(0), (general[:2] / 2).softmax(0))
+    wanted = 0.25 * (general[2:] / 2).softmax(0) + 0.75 * (special / 2).softmax(0)
+    torch.testing.assert_close(found[2:].softmax(0), wanted)
+
+
+def test_a_head_that_nobody_answers() -> None:
+    with pytest.raises(BadInputError, match="no teacher answers head 0"):
+        Ensemble([Says(1.0), Says(2.0)], [1, 1], Metric.ACCURACY, 4.0, (2, 3), [1, 1])

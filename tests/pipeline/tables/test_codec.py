@@ -52,6 +52,19 @@ def test_a_foreign_width_is_refused_with_those_allowed() -> None:
         CODEC.encode(plan)
 
 
+def test_a_foreign_width_has_a_place_in_a_space_that_offers_it() -> None:
+    plan = CompressionPlan(units={"layer3.1.conv1": UnitChoice(keep_ratio=0.9)})
+    space = CODEC.space.offering([plan])
+    assert set(space.widths["layer3.1.conv1"]) - set(CODEC.space.widths["layer3.1.conv1"]) == {58}
+    codec = PlanCodec(space)
+    kept = dict(
+        zip([p.name for p in codec.positions], codec.keep_of(codec.encode(plan)[None])[0], strict=True)
+    )
+    # What is built of 64 channels, not what was asked for.
+    assert kept.pop("layer3.1.conv1") == 58 / 64
+    assert set(kept.values()) == {1.0}
+
+
 def test_a_unit_the_space_does_not_offer_is_refused() -> None:
     with pytest.raises(BadInputError, match="plan changes linear, which the space does not offer"):
         CODEC.encode(CompressionPlan(units={"linear": UnitChoice(keep_ratio=0.5)}))
