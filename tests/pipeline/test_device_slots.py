@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from device_bench.protocol import BenchRequest, Failure, FailureKind, RuntimeName
+from pipeline import device_slots
 from pipeline.device_slots import BusyError, TurnTaking, current_slots, file_slot, slot
+from pipeline.progress import Silent, current_reporter
 
 REQUEST = BenchRequest(path="net.tflite", runtime=RuntimeName.LITERT)
 DONE = Failure(kind=FailureKind.NOT_A_MODEL, message="nothing was measured")
@@ -59,6 +61,31 @@ def test_a_killed_holder_holds_nothing(holder: subprocess.Popen[str]) -> None:
     with slot("board-07", False):
         taken = True
     assert taken
+
+
+def test_whoever_waits_long_is_told_so(
+    holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_slots, "PATIENCE_SECONDS", 0.05)
+    watch = Silent()
+    told: list[str] = []
+
+    def wait() -> None:
+        current_reporter.set(watch)
+        with slot("board-08"):
+            told.extend(watch.notes)
+        with slot("board-07"):
+            told.extend(watch.notes)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not watch.notes:
+        thread.join(0.01)
+        assert thread.is_alive()
+    assert told == []
+    holder.kill()
+    thread.join()
+    assert told == ["waits for another process that measures on board-07"]
 
 
 class Counting:
