@@ -13,14 +13,18 @@ import torch
 from core_nets import Waves, dataset_of
 from torch import nn
 
+from pipeline.compressor import compress
 from pipeline.data import load_dataset
 from pipeline.data.base import Dataset, Metric, Preprocessing
 from pipeline.evaluation import evaluate
 from pipeline.methods import recovery
+from pipeline.methods.folding import fold_batch_norms
 from pipeline.methods.recovery import Lesson, recover_
 from pipeline.methods.teacher import RememberingTeacher
 from pipeline.methods.views import Views
 from pipeline.plan import RecoveryChoice
+from pipeline.space import PlanSpace
+from pipeline.tracing import trace
 from pipeline.zoo import build
 
 
@@ -114,22 +118,46 @@ def test_distillation_brings_the_student_to_its_teacher(pictures: Dataset) -> No
     assert apart() < 0.5 * before
 
 
-def test_one_step_worked_out_by_hand() -> None:
-    """Nesterov's first step from rest is (1 + momentum) * gradient; weights decay and biases do not."""
+@pytest.mark.parametrize("far", [1.0, 100.0])
+def test_one_step_worked_out_by_hand(far: float) -> None:
+    """Nesterov's first step from rest is (1 + momentum) * gradient; weights decay and biases do not.
+
+    Without a norm in the network, the gradient is not longer than `LARGEST_GRADIENT`.
+    """
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(5, 3)), rng.normal(size=5)
+    x, y = rng.normal(size=(5, 3)), far * rng.normal(size=5)
     dataset = dataset_of(x, y, Metric.MSE, preprocessing=Preprocessing(layout="NC"))
     module = nn.Linear(3, 1)
     weight, bias = (tensor.detach().double().numpy().copy() for tensor in module.parameters())
     report = recover_(module, lesson_of(dataset, 1.0), silent)
     residual = (x @ weight.T + bias)[:, 0] - y
     assert report.last_loss == pytest.approx(np.mean(residual**2), rel=1e-5)
-    slope = 2 / 5 * residual @ x + recovery.WEIGHT_DECAY * weight[0]
+    slopes = np.append(2 / 5 * residual @ x, 2 * residual.mean())
+    length = float(np.linalg.norm(slopes))
+    assert (length > recovery.LARGEST_GRADIENT) == (far > 1.0)
+    slopes *= min(1.0, recovery.LARGEST_GRADIENT / length)
+    slope = slopes[:3] + recovery.WEIGHT_DECAY * weight[0]
     np.testing.assert_allclose(
         module.weight.detach().numpy()[0], weight[0] - 0.05 * (1 + recovery.MOMENTUM) * slope, rtol=1e-5
     )
-    expected = bias - 0.05 * (1 + recovery.MOMENTUM) * 2 * residual.mean()
+    expected = bias - 0.05 * (1 + recovery.MOMENTUM) * slopes[3]
     np.testing.assert_allclose(module.bias.detach().numpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_a_network_whose_norms_were_folded_recovers(keep: float) -> None:
+    digits = load_dataset("digits")
+    lesson = Lesson(digits, Views(digits, 0), None, RecoveryChoice(epochs=6))
+    module = build("cnn", digits.input_shape, digits.outputs)
+    recover_(module, lesson, silent)
+    folded = fold_batch_norms(module, torch.zeros(2, *digits.input_shape)).eval()
+    learned = evaluate(folded, digits.search, digits.metric, digits.preprocessing)
+    assert learned > 95.0
+    graph = trace(folded, digits.input_shape)
+    cut = compress(folded, graph, PlanSpace.of(graph, 8).uniform(keep))
+    remembering = RememberingTeacher(folded, len(lesson.views), None)
+    recover_(cut, replace(lesson, teacher=remembering), silent)
+    assert evaluate(cut, digits.search, digits.metric, digits.preprocessing) > learned - 3.0
 
 
 def test_the_rate_rises_and_falls_by_a_cosine(pictures: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
