@@ -113,7 +113,11 @@ class UnitRow(Record):
 
 
 class RunResult(Record):
-    """The whole of `result.json`. `lost`: targets whose boards went away, and what was said of them."""
+    """The whole of `result.json`.
+
+    `lost`: targets whose boards went away, and what was said of them. `search_was_seen`: whoever trained the
+    original had the search split among their samples, so that its score there is no yardstick.
+    """
 
     run_id: str
     model: str
@@ -127,6 +131,7 @@ class RunResult(Record):
     seconds_by_stage: dict[str, float] = Field(default_factory=dict)
     targets: dict[str, TargetResult]
     lost: dict[str, str] = Field(default_factory=dict)
+    search_was_seen: bool = False
     points: tuple[TrialPoint, ...] = ()
     units: tuple[UnitRow, ...] = ()
     removed: dict[str, tuple[str, ...]] = Field(default_factory=dict)

@@ -207,6 +207,7 @@ def conclude(session: Session, targets: dict[str, TargetResult], notes: Sequence
         seconds_by_stage=session.seconds,
         targets=targets,
         lost=dict(session.bench.gone),
+        search_was_seen=session.search_was_seen,
         points=tuple(_point(session, number) for number in range(len(session.trials))),
         units=tuple(
             UnitRow(

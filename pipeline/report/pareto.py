@@ -46,7 +46,9 @@ class Reference:
 class ParetoPlot:
     """All that the template draws for one target, in drawing units of a WIDTH × HEIGHT frame.
 
-    `front_before` is the front among trials without recovery, which those with recovery would hide.
+    `front_before` is the front among trials without recovery, which those with recovery would hide. `seen`
+    says that final files stand at their scores on the test split, where the original had seen the search
+    split.
     """
 
     target: str
@@ -61,6 +63,7 @@ class ParetoPlot:
     missing: int
     off_scale: int
     test_scored: tuple[str, ...]
+    seen: str
     summary: str
 
 
@@ -112,22 +115,29 @@ def pareto_plot(result: RunResult, target: str) -> ParetoPlot:
         front_before="" if before == front else _step_path(marks, before),
         x_ticks=log_ticks(x_scale, 4),
         y_ticks=ticks(y_scale, 5),
-        budget_y=None if floating.of_test else _inside(y_scale, limit),
+        budget_y=None if floating.of_test and not result.search_was_seen else _inside(y_scale, limit),
         budget_x=None if budget.max_latency_ms is None else _inside(x_scale, budget.max_latency_ms),
         missing=len(result.points) - len(drawn),
         off_scale=sum(mark.off_scale for mark in marks),
-        test_scored=tuple(wording.FORM_NAMES[spot.kind] for spot in spots if spot.of_test),
+        test_scored=()
+        if result.search_was_seen
+        else tuple(wording.FORM_NAMES[spot.kind] for spot in spots if spot.of_test),
+        seen=wording.SEEN if result.search_was_seen else "",
         summary=_summary(result, target, marks, spots),
     )
 
 
 def _spots(result: RunResult, target: str) -> list[_Spot]:
-    return [_spot(kind, entry) for kind, entry in wording.forms(result.targets[target]).items()]
+    forms = wording.forms(result.targets[target])
+    return [_spot(kind, entry, result.search_was_seen) for kind, entry in forms.items()]
 
 
-def _spot(kind: str, entry: Entry) -> _Spot:
-    """The score is that of the parity check, which is on the search split like the trials' scores."""
-    if entry.parity is None:
+def _spot(kind: str, entry: Entry, seen: bool) -> _Spot:
+    """The score is that of the parity check, which is on the search split like the trials' scores.
+
+    Unless the original had seen that split: then only the test split tells how final files compare.
+    """
+    if entry.parity is None or seen:
         return _Spot(kind, entry.p50_ms, entry.accuracy, of_test=True)
     return _Spot(kind, entry.p50_ms, entry.parity.metric_artifact, of_test=False)
 
@@ -245,8 +255,9 @@ def _summary(result: RunResult, target: str, marks: Sequence[Mark], spots: Seque
         for spot in spots
     ]
     front = sum(mark.on_front for mark in marks)
+    seen = f"{wording.SEEN} " if result.search_was_seen else ""
     return (
         f"{wording.metric_name(result)} on the search split against p50 latency on {target}: "
         f"{wording.counted(len(marks), 'trial')}, {front} of them on the Pareto front; "
-        f"{wording.listing(said)}. The table of trials below has the same figures."
+        f"{wording.listing(said)}. {seen}The table of trials below has the same figures."
     )

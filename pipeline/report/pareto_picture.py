@@ -74,7 +74,7 @@ def _axes(plot: ParetoPlot, metric: str) -> Iterator[str]:
     middle = (TOP + BOTTOM) / 2
     yield (
         f'<text x="14" y="{middle}" text-anchor="middle" fill="#333" transform="rotate(-90 14 {middle})">'
-        f"{escape(metric)} on the search split</text>"
+        f"{escape(metric)} {'(files: test split)' if plot.seen else 'on the search split'}</text>"
     )
 
 

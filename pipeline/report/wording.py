@@ -12,6 +12,12 @@ MINUS = "−"
 _METRIC_NAMES = {"accuracy": "accuracy", "mse": "mean squared error", "r2": "R²", "auc": "AUC"}
 _PERCENT_METRICS = {"accuracy", "auc"}
 
+# Under a plot of trials whose original had the search split among its training samples.
+SEEN = (
+    "The original was trained on these samples, so final files and the budget are drawn at the test split, "
+    "which none had seen; trials at the search split."
+)
+
 FORM_NAMES = {"float": "float", "plain_int8": "plain INT8", "chosen": "chosen"}
 
 

@@ -6,6 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from pipeline.report import wording
+from pipeline.report.pareto import pareto_plot
 from pipeline.report.pareto_picture import pareto_svg
 from pipeline.result import RunResult
 
@@ -51,3 +53,21 @@ def test_a_run_without_trials_has_its_forms(run_result: RunResult) -> None:
     bare = run_result.model_copy(update={"points": ()})
     picture = ElementTree.fromstring(pareto_svg(bare, "local-litert"))
     assert len(list(picture.iter(f"{SVG}title"))) == 3
+
+
+def test_an_original_that_had_seen_the_search_split_is_compared_on_the_test_split(
+    run_result: RunResult,
+) -> None:
+    target = "local-litert"
+    usual = pareto_plot(run_result, target)
+    seen = pareto_plot(run_result.model_copy(update={"search_was_seen": True}), target)
+    found = run_result.targets[target]
+    assert found.float.parity is not None and found.float.parity.metric_artifact != found.float.accuracy
+    assert wording.SEEN in seen.summary and wording.SEEN not in usual.summary
+    assert (
+        f"float at {wording.milliseconds(found.float.p50_ms)} and {found.float.accuracy:.2f}" in seen.summary
+    )
+    # The budget lies below float by what the test split may lose.
+    height = {mark.kind: mark.y for mark in seen.references}["float"]
+    assert seen.budget_y is not None and seen.budget_y > height
+    assert usual.seen == "" and seen.test_scored == ()
