@@ -22,6 +22,7 @@ from pipeline.data import load_dataset
 from pipeline.errors import ExportError
 from pipeline.model import load_model
 from pipeline.plan import CompressionPlan
+from pipeline.policy.outputs import Outputs
 from pipeline.search import Workbench
 from pipeline.space import PlanSpace
 from pipeline.target import Target
@@ -54,6 +55,7 @@ class Prepared:
 
     Args:
         accuracy: on the split that was asked for.
+        answers: those kept of its outputs there, float32 [n, k].
         signature: of its shapes; see `shape_signature`.
         files: INT8 files by format.
         failed: why a format has none.
@@ -62,6 +64,7 @@ class Prepared:
 
     plan: CompressionPlan
     accuracy: float
+    answers: Outputs = field(repr=False)
     signature: str
     files: dict[str, bytes] = field(repr=False)
     failed: dict[str, str]
@@ -74,7 +77,9 @@ def prepare(source: CandidateSource, plan: CompressionPlan, judged: Judged) -> P
     clock = time.monotonic()
     module = bench.build(plan)
     built = time.monotonic()
-    accuracy = bench.judge(module, bench.probe_split if judged == "probe" else bench.dataset.search)
+    accuracy, answers = bench.answered(
+        module, bench.probe_split if judged == "probe" else bench.dataset.search
+    )
     decided = time.monotonic()
     files, failed = {}, {}
     with TemporaryDirectory() as folder:
@@ -86,7 +91,8 @@ def prepare(source: CandidateSource, plan: CompressionPlan, judged: Judged) -> P
             except ExportError as error:
                 failed[form] = str(error)
     seconds = {"build": built - clock, "accuracy": decided - built, "export": time.monotonic() - decided}
-    return Prepared(plan, accuracy, shape_signature(module, bench.graph, plan), files, failed, seconds)
+    signature = shape_signature(module, bench.graph, plan)
+    return Prepared(plan, accuracy, answers, signature, files, failed, seconds)
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,9 @@
 """Records a table: real accuracy and real latency of some hundred plans of one model.
 
 Accuracy is the metric on a part of the search split after batch-norm re-estimation. Latency is that of the
-INT8 file in each setting, on this machine by a `Sweep`, on a board by its agent. Plain INT8 is measured again
-before every few plans, and latencies between are put in proportion to it, because a machine drifts.
+INT8 file in each setting, on this machine by a `Sweep`, on a board by its agent. While plans are judged each
+file is timed once, which tells the chooser where the front is; at the end all are timed again in several
+passes (`exporters.table_timing`), and those latencies are the table's.
 """
 
 from __future__ import annotations
@@ -11,25 +12,25 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from device_bench.errors import RunError
-from device_bench.protocol import BenchRequest, Failure, FailureKind
+from device_bench.protocol import Failure
 from device_bench.sensors import device_info
 from device_bench.storage import locked
-from device_bench.sweep import SWEEP_TIMING, Sweep
+from device_bench.sweep import Sweep
 from exporters.candidates import ShapeBench
-from exporters.profile import unit_shares, units_of_layers
+from exporters.table_timing import Files, FileTimer, retimed, written
 from pipeline.data import load_dataset
 from pipeline.data.cache import cache_folder
-from pipeline.errors import ExportError
 from pipeline.evaluation import chance_of
 from pipeline.model import load_model
 from pipeline.plan import CompressionPlan
-from pipeline.policy.base import PolicyContext, shape_of
+from pipeline.policy.base import Change, PolicyContext, Shape, shape_of
 from pipeline.pretraining import trained_weights
 from pipeline.search import Workbench, changes_to_probe, plan_of, with_effects
 from pipeline.space import PlanSpace
@@ -37,7 +38,6 @@ from pipeline.tables.choice import PlanChooser
 from pipeline.tables.order import TableOrder, target_of
 from pipeline.tables.task_table import SettingRecord, TableHeader, TaskTable, effects_of
 from pipeline.target import Target
-from pipeline.target_bench import bench_for, insist
 from pipeline.task import Budget, ModelSpec, Task
 from pipeline.tracing import trace
 from pipeline.zoo import MODELS
@@ -66,9 +66,13 @@ def record(order: TableOrder, folder: Path, data_root: Path | None, progress: Pr
     partial = path.with_suffix(".partial")
     progress(0.0, f"{order.name}: loading")
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as work, ExitStack() as stack:
-        recorder = _Recorder.of(order, data_root, Path(work), stack.enter_context(Sweep()), progress)
+        timer = FileTimer(stack.enter_context(Sweep()))
+        recorder = _Recorder.of(order, data_root, Path(work), timer, progress)
         table = TaskTable.load(partial) if partial.exists() else recorder.empty()
         table = recorder.filled(table, lambda rows: rows.save(partial), progress)
+        table.save(partial)
+        # Those latencies were good enough to choose plans by; what policies learn from is timed in passes.
+        table = retimed(table, order.settings, Path(work), progress)
     table.save(path)
     partial.unlink(missing_ok=True)
     return table
@@ -82,13 +86,13 @@ class _Recorder:
     bench: Workbench
     targets: Mapping[str, Target]
     writer: ShapeBench
-    sweep: Sweep
+    timer: FileTimer
     folder: Path
     spec: ModelSpec
 
     @classmethod
     def of(
-        cls, order: TableOrder, data_root: Path | None, folder: Path, sweep: Sweep, progress: Progress
+        cls, order: TableOrder, data_root: Path | None, folder: Path, timer: FileTimer, progress: Progress
     ) -> _Recorder:
         dataset = load_dataset(order.data, data_root, order.seed)
         dataset = replace(dataset, search=dataset.search.spread(SAMPLES))
@@ -114,7 +118,7 @@ class _Recorder:
         task = Task(model=spec, data=order.data, targets=tuple(targets.values()))
         writer = ShapeBench(module, graph, tuple(targets.values()), dataset.calibration(), folder)
         bench = Workbench(task, dataset, module, graph, space, writer, order.seed, REESTIMATION_SAMPLES)
-        return cls(order, bench, targets, writer, sweep, folder, spec)
+        return cls(order, bench, targets, writer, timer, folder, spec)
 
     def empty(self) -> TaskTable:
         """A table without rows: the original judged, and plain INT8 measured in each setting."""
@@ -123,14 +127,13 @@ class _Recorder:
         whole = self._written(bench.module, CompressionPlan())
         settings = {}
         for name, target in self.targets.items():
-            readings = [self._measured(whole, target) for _ in range(3)]
+            readings = [self.timer.p50_ms(whole, target) for _ in range(3)]
             failed = [found for found in readings if isinstance(found, Failure)]
             if failed:
                 raise RunError(f"plain INT8 of {self.order.name} does not run on {name}: {failed[0].message}")
             base = float(np.median([found for found in readings if isinstance(found, float)]))
-            settings[name] = SettingRecord(
-                target=target, base_latency_ms=base, shares=self._shares(target, whole)
-            )
+            shares = self.timer.shares(whole, target, bench.graph)
+            settings[name] = SettingRecord(target=target, base_latency_ms=base, shares=shares)
         info = device_info()
         header = TableHeader(
             model=self.spec.model_copy(update={"weights": None}),
@@ -145,11 +148,16 @@ class _Recorder:
             settings=settings,
             device=f"{info.cpu_model}, {info.cpu_count} cores",
             seed=self.order.seed,
+            heads=bench.dataset.heads,
         )
         columns = {name: np.empty(0, np.float32) for name in settings}
         codec = TaskTable(header, np.empty((0, 0), np.int16), np.empty(0, np.float32), columns).codec
         return TaskTable(
-            header, np.empty((0, len(codec.positions)), np.int16), np.empty(0, np.float32), columns
+            header,
+            np.empty((0, len(codec.positions)), np.int16),
+            np.empty(0, np.float32),
+            columns,
+            bench.probed_outputs({}),
         )
 
     def filled(self, table: TaskTable, keep: Callable[[TaskTable], None], progress: Progress) -> TaskTable:
@@ -197,7 +205,13 @@ class _Recorder:
 
     def _with_batch(self, table: TaskTable, plans: list[CompressionPlan]) -> TaskTable:
         modules = [self.bench.build(plan) for plan in plans]
-        accuracy = [self.bench.judge(module, self.bench.dataset.search) for module in modules]
+        answered = [self.bench.answered(module, self.bench.dataset.search) for module in modules]
+        accuracy = [judged for judged, _ in answered]
+        answers = {
+            self._changes[shape_of(plan)]: kept
+            for plan, (_, kept) in zip(plans, answered, strict=True)
+            if shape_of(plan) in self._changes
+        }
         files = [self._written(module, plan) for module, plan in zip(modules, plans, strict=True)]
         latency = self._timed(table, files)
         return TaskTable(
@@ -205,9 +219,20 @@ class _Recorder:
             np.concatenate([table.options, np.stack([table.codec.encode(plan) for plan in plans])]),
             np.concatenate([table.accuracy, np.array(accuracy, np.float32)]),
             {name: np.concatenate([table.latency_ms[name], latency[name]]) for name in self.targets},
+            None if table.outputs is None else table.outputs.with_changes(answers),
         )
 
-    def _timed(self, table: TaskTable, files: list[dict[str, Path]]) -> dict[str, np.ndarray]:
+    @cached_property
+    def _changes(self) -> dict[Shape, Change]:
+        """Single changes by the shape of their plans."""
+        space = self.bench.space
+        return {shape_of(plan_of(space, one)): one for one in changes_to_probe(self.bench.graph, space)}
+
+    def _written(self, module: nn.Module, plan: CompressionPlan) -> Files:
+        formats = sorted({target.artifact_format for target in self.targets.values()})
+        return written(self.writer, self.folder, formats, module, plan)
+
+    def _timed(self, table: TaskTable, files: list[Files]) -> dict[str, np.ndarray]:
         """p50 in ms of each file in each setting, in proportion to plain INT8 before and after."""
         whole = self._written(self.bench.module, CompressionPlan())
         found = {}
@@ -215,47 +240,8 @@ class _Recorder:
         # Two recordings at once would measure each other.
         with locked(cache_folder() / "recording.lock"):
             for name, target in self.targets.items():
-                readings = [self._measured(one, target) for one in [whole, *files, whole]]
+                readings = [self.timer.p50_ms(one, target) for one in [whole, *files, whole]]
                 values = np.array([np.nan if isinstance(one, Failure) else one for one in readings])
                 drift = np.nanmean(values[[0, -1]]) / table.header.settings[name].base_latency_ms
                 found[name] = (values[1:-1] / drift).astype(np.float32)
         return found
-
-    def _written(self, module: nn.Module, plan: CompressionPlan) -> dict[str, Path]:
-        """INT8 files of a module by format; a format that it cannot be exported to is left out."""
-        paths = {}
-        for form in {target.artifact_format for target in self.targets.values()}:
-            path = self.folder / f"{plan.plan_id}.{form}"
-            try:
-                if not path.exists():
-                    self.writer.write(form, module, plan, path)
-                paths[form] = path
-            except ExportError:
-                continue
-        return paths
-
-    def _measured(self, files: Mapping[str, Path], target: Target) -> float | Failure:
-        if target.artifact_format not in files:
-            return Failure(kind=FailureKind.UNSUPPORTED, message=f"no export to {target.artifact_format}")
-        request = BenchRequest(
-            path=str(files[target.artifact_format]),
-            runtime=target.runtime,
-            accelerator=target.accelerator,
-            threads=target.threads,
-            timing=SWEEP_TIMING,
-        )
-        if target.where == "local":
-            return self.sweep.p50_ms(request)
-        outcome = insist(lambda: bench_for(target).measure(request))
-        return outcome if isinstance(outcome, Failure) else outcome.latency.p50_ms
-
-    def _shares(self, target: Target, files: Mapping[str, Path]) -> dict[str, float]:
-        request = BenchRequest(
-            path=str(files[target.artifact_format]),
-            runtime=target.runtime,
-            accelerator=target.accelerator,
-            threads=target.threads,
-            timing=SWEEP_TIMING,
-        )
-        outcome = bench_for(target).profile(request)
-        return {} if isinstance(outcome, Failure) else unit_shares(outcome, units_of_layers(self.bench.graph))

@@ -16,15 +16,24 @@ from device_bench.protocol import Failure, FailureKind, Record
 from exporters.candidates import ShapeBench
 from exporters.profile import unit_shares, units_of_layers
 from exporters.table_recording import REESTIMATION_SAMPLES, SAMPLES
+from pipeline.answer_file import ANSWERS_FILE, AnswerFile
 from pipeline.data import NPZ, load_dataset
 from pipeline.evaluation import chance_of
 from pipeline.experience import Trial, TrialLog
 from pipeline.model import load_model
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, Effect, PolicyContext, Shape, shape_of
+from pipeline.policy.outputs import Outputs
 from pipeline.pretraining import trained_weights
 from pipeline.reward import Baseline
-from pipeline.search import TrialRequest, Workbench, changes_to_probe, plan_of, run_trial, with_effects
+from pipeline.search import (
+    TrialRequest,
+    Workbench,
+    changes_to_probe,
+    plan_of,
+    run_answered_trial,
+    with_effects,
+)
 from pipeline.space import PlanSpace
 from pipeline.target import find_target
 from pipeline.task import Budget, ModelSpec, Task
@@ -129,24 +138,30 @@ class WorkbenchTask:
             shares=self._shares,
             chance=self.chance,
         )
-        return with_effects(bare, self._effects()) if self.probed else bare
+        if not self.probed:
+            return bare
+        effects = self._effects()
+        return with_effects(bare, effects, self._answers.read(bench.dataset.metric))
 
     def run(self, plan: CompressionPlan, number: int, origin: str) -> Trial:
         """Try a plan, or tell what came of it before; a target that is gone is a typed failure."""
         known = self._known.get(shape_of(plan))
         if known is None:
-            known = self._tried_now(plan, number, origin)
-            if known.failure is None or known.failure.kind not in PASSING:
-                self._known[shape_of(plan)] = known
-                self._log.append(known)
+            known, _ = self._tried_now(plan, number, origin)
+            self._keep(known)
         return known.model_copy(update={"number": number, "origin": origin, "plan": plan})
 
-    def _tried_now(self, plan: CompressionPlan, number: int, origin: str) -> Trial:
+    def _keep(self, trial: Trial) -> None:
+        if trial.failure is None or trial.failure.kind not in PASSING:
+            self._known[shape_of(trial.plan)] = trial
+            self._log.append(trial)
+
+    def _tried_now(self, plan: CompressionPlan, number: int, origin: str) -> tuple[Trial, Outputs | None]:
         try:
-            return run_trial(self.bench, TrialRequest(number, plan, origin), [self._baseline])
+            return run_answered_trial(self.bench, TrialRequest(number, plan, origin), [self._baseline])
         except UnreachableError as error:
             failure = Failure(kind=FailureKind.UNREACHABLE, message=str(error))
-            return Trial(number=number, plan=plan, origin=origin, failure=failure)
+            return Trial(number=number, plan=plan, origin=origin, failure=failure), None
 
     @property
     def tried(self) -> tuple[Trial, ...]:
@@ -187,12 +202,31 @@ class WorkbenchTask:
             if not isinstance(outcome, Failure)
         }
 
+    @cached_property
+    def _answers(self) -> AnswerFile:
+        found = AnswerFile(self.folder / ANSWERS_FILE)
+        if not found.path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            found.start(self.bench.probed_outputs({}))
+        return found
+
+    def _probed(self, change: Change, answered: bool) -> Trial:
+        """The trial of a single change; its answers are kept, too."""
+        plan = plan_of(self.bench.space, change)
+        known = self._known.get(shape_of(plan))
+        if known is not None and (answered or known.failure is not None):
+            return known
+        found, answers = self._tried_now(plan, 0, "probe")
+        if found.failure is None and answers is not None:
+            self._answers.add(change, answers)
+        self._keep(found)
+        return found
+
     def _effects(self) -> dict[Change, Effect]:
-        space = self.bench.space
-        tried = {
-            change: self.run(plan_of(space, change), 0, "probe")
-            for change in changes_to_probe(self.bench.graph, space)
-        }
+        kept = self._answers.read(self.bench.dataset.metric)
+        answered = set(kept.changed) if kept is not None else set()
+        changes = changes_to_probe(self.bench.graph, self.bench.space)
+        tried = {change: self._probed(change, change in answered) for change in changes}
         return {
             change: Effect(accuracy=trial.accuracy, latency_ms=trial.latency_ms)
             for change, trial in tried.items()

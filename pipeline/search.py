@@ -18,7 +18,7 @@ from torch import nn
 from device_bench.protocol import Failure, FailureKind, Measurement, Profile
 from pipeline.cuts import Cutter
 from pipeline.data.base import Dataset, Split
-from pipeline.evaluation import evaluate
+from pipeline.evaluation import evaluate, predict, score
 from pipeline.experience import Trial
 from pipeline.graph import ModelGraph
 from pipeline.methods.batch_norm import reestimate_
@@ -27,6 +27,7 @@ from pipeline.methods.importance import BatchLoss
 from pipeline.methods.layer_methods import apply_, factorise_layers_, layer_choices, settled_plan
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, Effect, PolicyContext
+from pipeline.policy.outputs import Outputs, ProbedOutputs, samples_kept
 from pipeline.reward import Baseline, reward
 from pipeline.space import PlanSpace
 from pipeline.task import Task
@@ -117,6 +118,19 @@ class Workbench:
         """The task's metric of `module` on `split`."""
         return evaluate(module, split, self.dataset.metric, self.dataset.preprocessing, self.dataset.heads)
 
+    def answered(self, module: nn.Module, split: Split) -> tuple[float, Outputs]:
+        """The task's metric of `module` on `split`, and as many of its answers as are kept [n, k]."""
+        answers = predict(module, split.x, self.dataset.preprocessing)
+        accuracy = score(self.dataset.metric, answers, split.y, self.dataset.heads)
+        return accuracy, answers[samples_kept(*answers.shape)]
+
+    def probed_outputs(self, changed: Mapping[Change, Outputs]) -> ProbedOutputs:
+        """What the original answers on the probe split, beside what changes of it do."""
+        split = self.probe_split
+        _, original = self.answered(self.module, split)
+        truth = split.y[samples_kept(len(split), original.shape[1])]
+        return ProbedOutputs(self.dataset.metric, truth, original, changed, self.dataset.heads)
+
 
 def changes_to_probe(graph: ModelGraph, space: PlanSpace) -> list[Change]:
     """Every block that may go, and every unit at half and at its least width."""
@@ -130,13 +144,13 @@ def changes_to_probe(graph: ModelGraph, space: PlanSpace) -> list[Change]:
     return changes
 
 
-def probe(workbench: Workbench, change: Change) -> Effect:
-    """What one single change to the original costs in the metric and gives in latency, measured."""
+def probe(workbench: Workbench, change: Change) -> tuple[Effect, Outputs]:
+    """What one single change to the original costs in the metric and gives in latency, and its answers."""
     plan = plan_of(workbench.space, change)
     module = workbench.build(plan)
-    accuracy = workbench.judge(module, workbench.probe_split)
+    accuracy, answers = workbench.answered(module, workbench.probe_split)
     outcomes = workbench.bench.measure(module, plan)
-    return Effect(accuracy=accuracy, latency_ms=latencies(outcomes))
+    return Effect(accuracy=accuracy, latency_ms=latencies(outcomes)), answers
 
 
 def label_of(change: Change) -> str:
@@ -221,17 +235,23 @@ class TrialRequest:
 
 def run_trial(workbench: Workbench, request: TrialRequest, baselines: Sequence[Baseline]) -> Trial:
     """Build, judge and measure one plan without recovery. A failed measurement is part of the outcome."""
+    return run_answered_trial(workbench, request, baselines)[0]
+
+
+def run_answered_trial(
+    workbench: Workbench, request: TrialRequest, baselines: Sequence[Baseline]
+) -> tuple[Trial, Outputs]:
+    """As `run_trial`, with those of the plan's answers on the search split that are kept."""
     clock = time.monotonic()
     module = workbench.build(request.plan)
     built = time.monotonic()
-    accuracy = workbench.judge(module, workbench.dataset.search)
+    accuracy, answers = workbench.answered(module, workbench.dataset.search)
     judged = time.monotonic()
     outcomes = workbench.bench.measure(module, request.plan)
     measured = time.monotonic()
     seconds = {"build": built - clock, "accuracy": judged - built, "measure": measured - judged}
-    return finished_trial(workbench, request, accuracy, outcomes, baselines).model_copy(
-        update={"seconds": seconds}
-    )
+    found = finished_trial(workbench, request, accuracy, outcomes, baselines)
+    return found.model_copy(update={"seconds": seconds}), answers
 
 
 def finished_trial(
@@ -267,6 +287,8 @@ def finished_trial(
     )
 
 
-def with_effects(context: PolicyContext, probed: Mapping[Change, Effect]) -> PolicyContext:
-    """The context a policy sees once single changes were probed."""
-    return replace(context, effects=interpolated(probed, context))
+def with_effects(
+    context: PolicyContext, probed: Mapping[Change, Effect], outputs: ProbedOutputs | None = None
+) -> PolicyContext:
+    """The context a policy sees once single changes were probed, with their answers where those were kept."""
+    return replace(context, effects=interpolated(probed, context), outputs=outputs)

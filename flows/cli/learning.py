@@ -58,6 +58,12 @@ def meta_train(
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of the data sets.", envvar="EDGELOOP_DATA")
     ] = None,
+    retime: Annotated[
+        bool,
+        typer.Option(
+            "--retime", help="Take the latencies of the lists' tables anew, on this machine and boards."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Fixes everything random.")] = 0,
     json: Json = False,
     debug: Debug = False,
@@ -69,7 +75,9 @@ def meta_train(
         from flows.training.meta_train_start import meta_train as start
 
         wanted = store if store is not None else "" if experience else None
-        request = MetaTrainRequest(tasks, policy, out, held_out, seed, updates, data_root, wanted)
+        request = MetaTrainRequest(
+            tasks, policy, out, held_out, seed, updates, data_root, wanted, retime=retime
+        )
         return start(request, as_json=json)
 
     raise typer.Exit(guarded(run, debug))

@@ -16,6 +16,7 @@ from exporters.proof import Prover
 from flows.compression.job import CompressJob
 from flows.compression.sources import seen_from
 from flows.compression.stage_seconds import CLOCK_FILE, StageSeconds, stage_seconds
+from pipeline.answer_file import ANSWERS_FILE, AnswerFile
 from pipeline.compressor import Recipe
 from pipeline.data.base import Split
 from pipeline.experience import ExperienceStore, Trial, TrialLog
@@ -23,8 +24,9 @@ from pipeline.methods.teacher import RememberingTeacher
 from pipeline.methods.views import Views
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, Effect, PolicyContext
+from pipeline.policy.outputs import Outputs
 from pipeline.reward import Baseline
-from pipeline.search import Workbench
+from pipeline.search import Workbench, with_effects
 from pipeline.selection import SEEN_DROP_COUNTS, Yardstick
 from pipeline.target import Target
 from pipeline.task import ModelSpec
@@ -105,11 +107,20 @@ class Session:
             for trial in self.trials
         ]
 
-    def keep_probe(self, change: Change, effect: Effect) -> None:
-        """Write a probe to the folder."""
+    def keep_probe(self, change: Change, effect: Effect, answers: Outputs) -> None:
+        """Write a probe to the folder: what it answered first, since the other says that it was made."""
+        kept = AnswerFile(self.folder / ANSWERS_FILE)
+        if not kept.path.exists():
+            kept.start(self.workbench.probed_outputs({}))
+        kept.add(change, answers)
         with self._probes.open("a", encoding="utf-8") as file:
             file.write(ProbeRecord(change=change, effect=effect).model_dump_json() + "\n")
         self.effects[change] = effect
+
+    def told(self, context: PolicyContext) -> PolicyContext:
+        """The context with all that the probes found out."""
+        outputs = AnswerFile(self.folder / ANSWERS_FILE).read(self.workbench.dataset.metric)
+        return with_effects(context, self.effects, outputs)
 
     def keep_task(self, context: PolicyContext) -> None:
         """Write what is known of the task, probes included, to the folder and to the store."""

@@ -34,7 +34,7 @@ from pipeline.experience import Trial
 from pipeline.policy.base import Change, PolicyContext
 from pipeline.progress import reporter
 from pipeline.result import RunResult, TargetResult
-from pipeline.search import label_of, with_effects
+from pipeline.search import label_of
 from pipeline.selection import Yardstick, next_to_recover, to_rehearse
 from pipeline.target import Target
 
@@ -175,7 +175,7 @@ def _search(session: Session, context: PolicyContext, job: CompressJob) -> None:
         watch.advance(index, f"{label_of(change)} ({index + 1} of {len(changes)})")
         probe(session, change, label_of(change))
     session.keep_task(context)
-    context = with_effects(context, session.effects)
+    context = session.told(context)
     watch.stage("trials", job.trials)
     first = 1 if job.policy in POLICIES_THAT_TRAIN else 2
     for number in range(first, job.trials + 1):
@@ -212,7 +212,7 @@ def _search_on_cluster(session: Session, context: PolicyContext, scheduler: str)
             watch.stage("probes", len(changes))
             probe_all(session, cluster, changes)
         session.keep_task(context)
-        context = with_effects(context, session.effects)
+        context = session.told(context)
         watch.stage("trials", job.trials)
         while len(session.trials) < job.trials:
             watch.best(best_trial_in_words(session.trials, context))

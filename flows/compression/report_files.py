@@ -12,7 +12,6 @@ from device_bench.errors import BadInputError
 from device_bench.protocol import Measurement, Record
 from flows.compression.bookkeeping import TASK_FILE
 from flows.training.explain import explained
-from pipeline.experience import TrialLog
 from pipeline.policy.explanation import RunExplanation
 from pipeline.report import write_report
 from pipeline.result import RunResult
@@ -66,7 +65,7 @@ def _why(run: Path, result: RunResult) -> RunExplanation | None:
     if not path.exists():
         return None
     plans = {name: found.plan for name, found in result.targets.items()}
-    return explained(result.run_id, _read(TaskRecord, path), TrialLog(run / "trials.jsonl").read(), plans)
+    return explained(result.run_id, _read(TaskRecord, path), run, plans)
 
 
 def _read(kind: type[Kind], path: Path) -> Kind:

@@ -35,7 +35,7 @@ def probe_all(session: Session, cluster: Cluster, changes: Sequence[Change]) -> 
             watch.advance(index, label_of(changes[index]))
             outcomes = measured(session.bench, found)
             effect = Effect(accuracy=found.accuracy, latency_ms=latencies(outcomes))
-            session.keep_probe(changes[index], effect)
+            session.keep_probe(changes[index], effect, found.answers)
 
 
 def try_batch(session: Session, cluster: Cluster, context: PolicyContext, most: int) -> int:

@@ -225,8 +225,8 @@ def changes_left(session: Session, context: PolicyContext) -> list[Change]:
 def probe_station(session: Session, change: Change) -> Effect:
     """Measure one single change and keep what was found."""
     with session.timed("probes"):
-        effect = probe(session.workbench, change)
-    session.keep_probe(change, effect)
+        effect, answers = probe(session.workbench, change)
+    session.keep_probe(change, effect, answers)
     return effect
 
 

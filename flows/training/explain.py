@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from device_bench.errors import BadInputError
 from device_bench.protocol import Record
 from flows.compression.bookkeeping import TASK_FILE
+from pipeline.answer_file import ANSWERS_FILE, AnswerFile
 from pipeline.experience import Trial, TrialLog
 from pipeline.plan import CompressionPlan
 from pipeline.policy import POLICIES, load_policy
@@ -42,7 +44,7 @@ def explain_run(path: Path, *, as_json: bool) -> int:
     result = _read(RunResult, path / "result.json", f"the run is not finished; {again}")
     record = _read(TaskRecord, path / TASK_FILE, f"an earlier version made the run; {again}")
     plans = {name: found.plan for name, found in result.targets.items()}
-    explanation = explained(folder.run_id, record, TrialLog(path / "trials.jsonl").read(), plans)
+    explanation = explained(folder.run_id, record, path, plans)
     if as_json:
         sys.stdout.write(explanation.model_dump_json(indent=2) + "\n")
     else:
@@ -53,15 +55,21 @@ def explain_run(path: Path, *, as_json: bool) -> int:
 
 
 def explained(
-    run_id: str, record: TaskRecord, trials: Iterable[Trial], plans: Mapping[str, CompressionPlan]
+    run_id: str, record: TaskRecord, folder: Path, plans: Mapping[str, CompressionPlan]
 ) -> RunExplanation:
-    """Why each target got its plan, from what the run's folder holds."""
-    latest = {trial.number: trial for trial in trials}
+    """Why each target got its plan, from what the run's folder holds.
+
+    Raises:
+        BadInputError: a file there is none of this version's.
+    """
+    latest = {trial.number: trial for trial in TrialLog(folder / "trials.jsonl").read()}
     ordered: Sequence[Trial] = [latest[number] for number in sorted(latest)]
     chosen = {plan.plan_id for plan in plans.values()}
     origins = {trial.origin for trial in ordered if trial.plan.plan_id in chosen} & set(POLICIES)
+    context = record.context(plans=[*plans.values(), *(trial.plan for trial in ordered)])
+    outputs = AnswerFile(folder / ANSWERS_FILE).read(record.metric)
     explainer = Explainer(
-        context=record.context(plans=[*plans.values(), *(trial.plan for trial in ordered)]),
+        context=replace(context, outputs=outputs),
         probed=frozenset(probe.change for probe in record.probes),
         trials=ordered,
         policies={name: load_policy(name) for name in sorted(origins)},

@@ -1,4 +1,4 @@
-"""The meta-training flow: record missing tables, load, train, evaluate on held-out tasks, promote or keep.
+"""The meta-training flow: complete the tables, load, train, evaluate on held-out tasks, promote or keep.
 
 What must outlive a kill is on the disk: tables row by row, the training's checkpoint, finished curves.
 """
@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from device_bench.storage import write_whole
 from exporters.table_recording import record
+from exporters.table_timing import retime
 from flows.training.policy_evaluate import default_folder
 from pipeline.database import default_store
 from pipeline.experience import ExperienceStore
@@ -26,7 +27,7 @@ from pipeline.tables.order import TableOrder
 from pipeline.tables.promotion import Decision, judged, promote
 from pipeline.tables.standings import Standings
 from pipeline.tables.table_task import TableTask
-from pipeline.tables.task_list import TaskList, held_back, missing, table_sources, training_tasks
+from pipeline.tables.task_list import TaskList, held_back, missing, table_sources, training_tasks, untimed
 from pipeline.tables.trainers import trainer_of
 
 
@@ -42,6 +43,7 @@ class MetaTrainOrder:
         updates: of the outer loop; None for the learner's own number.
         experience: an experience store whose trials are trained on too; "" for the one that runs keep.
         shipped: folder of the policies that may be replaced.
+        retime: take the latencies of all tables anew.
     """
 
     learner: str
@@ -53,6 +55,7 @@ class MetaTrainOrder:
     data_root: Path | None = None
     experience: str | None = None
     shipped: Path = SHIPPED_FOLDER
+    retime: bool = False
 
     @property
     def checkpoint(self) -> Path:
@@ -74,6 +77,13 @@ def record_table(order: TableOrder, name: str, folder: Path, data_root: Path | N
     """Record one table that is not there yet."""
     table = record(order, folder, data_root, lambda share, text: reporter().advance(share, text))
     get_run_logger().info("%s: %d rows", name, len(table.accuracy))
+
+
+@task(name="time", task_run_name="time {name}", cache_policy=NO_CACHE, persist_result=False)
+def time_table(path: Path, name: str, settings: tuple[str, ...]) -> None:
+    """Time the plans of one table in settings that it lacks, or anew."""
+    retime(path, settings, lambda share, text: reporter().advance(share, text))
+    get_run_logger().info("%s: timed on %s", name, ", ".join(settings))
 
 
 @task(name="load", task_run_name="load tables", cache_policy=NO_CACHE, persist_result=False)
@@ -132,10 +142,15 @@ def meta_train_flow(order: MetaTrainOrder, label: str) -> MetaTrainResult:
         label: names the flow run.
     """
     watch = reporter()
-    for tables in [order.tasks, *([order.held_out] if order.held_out is not None else [])]:
+    lists = [order.tasks, *([order.held_out] if order.held_out is not None else [])]
+    there = untimed(lists, anew=order.retime)
+    for tables in lists:
         for one in missing(tables):
             watch.stage(f"record {one.name}", 1.0)
             record_table(one, one.name, Path(tables.tables), order.data_root)
+    for path, settings in (there | untimed(lists)).items():
+        watch.stage(f"time {path.stem}", 1.0)
+        time_table(path, path.stem, settings)
     watch.stage("load tables", 1.0)
     tasks = load_tasks(order)
     watch.stage(f"train {order.learner} on {len(tasks)} tasks", 1.0)

@@ -40,6 +40,7 @@ class MetaTrainRequest:
     data_root: Path | None = None
     experience: str | None = None
     shipped: Path = SHIPPED_FOLDER
+    retime: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def order_of(request: MetaTrainRequest, lists: CheckedLists) -> MetaTrainOrder:
         request.data_root,
         request.experience,
         request.shipped,
+        request.retime,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,9 @@ from pipeline.plan import CompressionPlan
 from pipeline.space import PlanSpace
 from pipeline.target import Target
 from pipeline.task import Budget
+
+if TYPE_CHECKING:
+    from pipeline.policy.outputs import ProbedOutputs
 
 
 class Change(Record):
@@ -60,6 +63,7 @@ class PolicyContext:
         least_gain: how much of what the original knows above chance a plan must still know before recovery to
             be worth a trial; less where a recovery follows.
         most_gain: what a plan still knows beyond that is worth nothing: a recovery brings it back anyway.
+        outputs: what the original and the probed changes answer, where that was kept.
     """
 
     graph: ModelGraph
@@ -75,6 +79,7 @@ class PolicyContext:
     chance: float = 0.0
     least_gain: float = 0.5
     most_gain: float = 1.0
+    outputs: ProbedOutputs | None = None
 
     def gain(self, accuracy: float) -> float:
         """What is left of what the original knows above chance: 1 for the original, 0 for guesses."""

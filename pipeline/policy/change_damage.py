@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.policy.effect_table import EffectTable, effect_table
+from pipeline.policy.outputs import OutputForecast
 from pipeline.policy.plan_features import MOST_DAMAGE, NAMES, PlanFeatures
 from pipeline.tables.codec import Options
 
@@ -52,13 +53,15 @@ class ChangeDamage:
     """What single changes of one model do.
 
     `damage` float64 [positions, options]; `doubt` [positions], standard deviations of ln damage, 0 where it
-    was measured; `stages` float64 [positions, stages], 1 where a position works at a stage's resolution.
+    was measured; `stages` float64 [positions, stages], 1 where a position works at a stage's resolution;
+    `forecast` by the answers that changes give, None where they are not known.
     """
 
     features: PlanFeatures
     damage: Vector
     doubt: Vector
     stages: Vector
+    forecast: OutputForecast | None = None
 
     @classmethod
     def of(cls, features: PlanFeatures, guess: Guess) -> ChangeDamage:
@@ -69,13 +72,23 @@ class ChangeDamage:
         legal = np.isfinite(features.codec.keeps)
         doubt = np.where((~measured & legal).any(axis=1), guess.spread, 0.0)
         stages = np.eye(int(table.stages.max(initial=0)) + 1)[table.stages]
-        return cls(features, np.where(measured, np.maximum(features.damage, 0.0), guessed), doubt, stages)
+        damage = np.where(measured, np.maximum(features.damage, 0.0), guessed)
+        forecast = OutputForecast.of(table.context, features.codec)
+        return cls(features, damage, doubt, stages, forecast)
 
     def alone(self, rows: Options) -> tuple[Vector, NDArray[np.bool_]]:
         """Damage of each change of plans [n, positions] alone, and which changes count; same shape."""
         active = self.features.active(rows)
         index = np.asarray(rows, dtype=np.int64)
         return (self.damage[np.arange(index.shape[1]), index] + LEAST_DAMAGE) * active, active
+
+    def together(self, rows: Options) -> Vector:
+        """ln of the damage of plans [n, positions] by their changes' answers, NaN where not known; [n]."""
+        active = self.features.active(rows)
+        if self.forecast is None:
+            return np.full(len(rows), np.nan)
+        least = LEAST_DAMAGE * active.sum(axis=1)
+        return np.asarray(np.log(np.maximum(self.forecast.damage(rows, active) + least, LEAST_DAMAGE)))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ With a_i the damage of change i alone (`pipeline.policy.change_damage`), S the c
 T the plan's damage:
 
     w_i = a_i^p / Σ a^p,   e = −ln Σ w_i²,   z = (1/q) ln Σ_S (Σ_{i in S} a_i^p)^(q/p)
-    prior mean   ln T = z + e (θ₁ + θ₂ Σ_blocks w_i + θ₃ mean of what leaves + θ₄ z)
-    kernel       c₀² u u' + c₁² e e' + c₃² zu z'u' + Σ_i (c₂² + g_i²) w_i w'_i
+    prior mean   ln T = z + e (θ₁ + θ₂ Σ_blocks w_i + θ₃ mean of what leaves + θ₄ z) + ψ u (f − z)
+    kernel       c₀² u u' + c₁² e e' + c₃² zu z'u' + c₅² u(f − z) u'(f' − z') + Σ_i (c₂² + g_i²) w_i w'_i
                + c₄² exp(−|v − v'|/ℓ − |w − w'|)
 
-with u = tanh e, g_i the doubt about a guessed a_i and v what leaves of each position. e is the logarithm of
-how many changes share the damage: alone a change does what was measured, so only company is learned about.
+with u = tanh e, f the logarithm of the damage that the changes' answers forecast (`pipeline.policy.outputs`;
+z where they are not known), g_i the doubt about a guessed a_i and v what leaves of each position. e is the
+logarithm of how many changes share the damage: alone a change does what was measured, so only company is
+learned about.
 The accuracy behind T errs by a learned share of what the original knows, which makes small T uncertain.
 """
 
@@ -32,6 +34,11 @@ LEAST_SEEN_GAIN, MOST_SEEN_GAIN = 0.1, 0.995
 TINY = 1e-12
 LEAST_TOTAL, MOST_LOG_TOTAL = 1e-6, 3.0
 LEAST_VARIANCE = 1e-6
+# Numbers of a prior that does not go by answers.
+NO_TRUST_IN_ANSWERS = {
+    "trust": torch.tensor(0.0, dtype=torch.float64),
+    "answers": torch.tensor(-20.0, dtype=torch.float64),
+}
 
 
 def first_numbers() -> Numbers:
@@ -43,6 +50,8 @@ def first_numbers() -> Numbers:
         "company": -1.0,
         "own": -1.0,
         "slope": -2.0,
+        "trust": 0.5,
+        "answers": -1.5,
         "else": -1.5,
         "reach": 0.0,
         "noise": -1.5,
@@ -55,7 +64,8 @@ def first_numbers() -> Numbers:
 class DamageInputs(NamedTuple):
     """Plans as the process sees them: `alone`, `active` and `leaving` [n, positions], and their positions'.
 
-    `stages` [positions, stages], `blocks` [positions] 1 for blocks, `doubt` [positions]; all float64.
+    `stages` [positions, stages], `blocks` [positions] 1 for blocks, `doubt` [positions], `together` [n]; all
+    float64.
     """
 
     alone: Tensor
@@ -64,6 +74,7 @@ class DamageInputs(NamedTuple):
     stages: Tensor
     blocks: Tensor
     doubt: Tensor
+    together: Tensor
 
     @classmethod
     def of(cls, changes: ChangeDamage, rows: Options) -> DamageInputs:
@@ -78,6 +89,7 @@ class DamageInputs(NamedTuple):
             changes.stages,
             blocks,
             changes.doubt,
+            changes.together(rows),
         )
         return cls(*(torch.from_numpy(np.ascontiguousarray(one, dtype=np.float64)) for one in arrays))
 
@@ -124,12 +136,13 @@ class DamageBelief:
 
 
 class _Seen(NamedTuple):
-    """z, w, e and u of plans, what leaves, the doubt [positions], and what θ weighs [n, 4]."""
+    """z, w, e and u of plans, u(f − z), what leaves, the doubt [positions], and what θ weighs [n, 4]."""
 
     z: Tensor
     w: Tensor
     e: Tensor
     u: Tensor
+    forecast: Tensor
     leaving: Tensor
     doubt: Tensor
     company: Tensor
@@ -151,10 +164,12 @@ class _Prior:
         e = torch.where(inputs.active.sum(1) > 0, -torch.log((w**2).sum(1).clamp_min(TINY)), 0.0)
         facts = [torch.ones_like(z), w @ inputs.blocks, inputs.leaving.mean(1), z]
         company = torch.stack(facts, dim=1) * e[:, None]
-        return _Seen(z, w, e, torch.tanh(e), inputs.leaving, inputs.doubt, company)
+        u = torch.tanh(e)
+        forecast = u * torch.where(torch.isnan(inputs.together), 0.0, torch.nan_to_num(inputs.together) - z)
+        return _Seen(z, w, e, u, forecast, inputs.leaving, inputs.doubt, company)
 
     def mean(self, seen: _Seen) -> Tensor:
-        return seen.z + seen.company @ self.numbers["theta"]
+        return seen.z + seen.company @ self.numbers["theta"] + self.numbers["trust"] * seen.forecast
 
     def kernel(self, some: _Seen, others: _Seen) -> Tensor:
         away = decaying(distances(some.leaving, others.leaving), self.numbers["reach"])
@@ -176,5 +191,6 @@ class _Prior:
             torch.exp(self.numbers["common"]) * seen.u,
             torch.exp(self.numbers["company"]) * seen.e,
             torch.exp(self.numbers["slope"]) * seen.z * seen.u,
+            torch.exp(self.numbers["answers"]) * seen.forecast,
         ]
         return torch.cat([torch.stack(parts, dim=1), own], dim=1)

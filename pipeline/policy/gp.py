@@ -19,7 +19,7 @@ from pipeline.experience import Trial
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import PolicyContext
 from pipeline.policy.change_damage import STATIC, ChangeDamage, Guess
-from pipeline.policy.damage_process import DamageBelief
+from pipeline.policy.damage_process import NO_TRUST_IN_ANSWERS, DamageBelief
 from pipeline.policy.latency_process import LatencyBelief, Measured
 from pipeline.policy.layer_work import FORMS, MEASURES, LayerWork
 from pipeline.policy.plan_features import PlanFeatures
@@ -34,7 +34,9 @@ from pipeline.tables.codec import Options, PlanCodec
 LEARNER = "gp"
 # Latency has a prior for each runtime that was trained on, and this one for all others.
 ANY_RUNTIME = "any"
-FEATURES = (*MEASURES, *FORMS, *STATIC)
+FEATURES = (*MEASURES, *FORMS, *STATIC, "answers")
+# Policies trained before answers were kept do not go by them.
+FEATURES_BEFORE_ANSWERS = FEATURES[:-1]
 
 
 class GpPolicy:
@@ -51,7 +53,7 @@ class GpPolicy:
 
     def __init__(self, trained: PolicyFile | None = None) -> None:
         self._trained = trained or shipped_policy(LEARNER)
-        if tuple(self._trained.setting("features")) != FEATURES:
+        if tuple(self._trained.setting("features")) not in (FEATURES, FEATURES_BEFORE_ANSWERS):
             raise BadInputError(
                 "the gp policy was trained on other features than this version gives; train it anew with "
                 "`edgeloop meta-train tasks.toml --policy gp`"
@@ -123,7 +125,7 @@ class GpPolicy:
         for key, array in self._trained.tensors.items():
             prior, _, name = key.rpartition("/")
             found.setdefault(prior, {})[name] = torch.from_numpy(np.array(array, dtype=np.float64))
-        return found
+        return found | {"damage": NO_TRUST_IN_ANSWERS | found["damage"]}
 
     @cached_property
     def _guess(self) -> Guess:

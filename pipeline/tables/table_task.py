@@ -158,7 +158,7 @@ class TableTask:
     def context(self) -> PolicyContext:
         """What a policy may know."""
         whole = context_of(self.table, self.setting, self.budget)
-        return whole if self.probed else replace(whole, effects={})
+        return whole if self.probed else replace(whole, effects={}, outputs=None)
 
     def accuracy(self, rows: Options) -> Vector:
         """The metric before recovery of plans [n, positions], float64 [n]."""
@@ -195,6 +195,7 @@ def context_of(table: TaskTable, setting: str, budget: Budget) -> PolicyContext:
         metric=header.metric,
         shares={setting: entry.shares} if entry.shares else {},
         chance=header.chance,
+        outputs=table.outputs,
     )
     return replace(context, effects=interpolated(effects_of(table, [setting]), context))
 

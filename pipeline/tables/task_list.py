@@ -8,12 +8,13 @@
     settings = ["local-onnxruntime@1", "local-litert@2"]
     budgets = [{}, {min_speedup = 1.5}]   # what training asks for; without it, any plan is welcome
 
-Tables that are missing are recorded by `edgeloop meta-train`.
+Tables that are missing are recorded by `edgeloop meta-train`, and tables that lack a setting are timed there.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -101,6 +102,27 @@ def missing(tasks: TaskList) -> list[TableOrder]:
     """What is still to be recorded."""
     orders = [entry.order for entry in tasks.task]
     return [order for order in orders if not (Path(tasks.tables) / order.file_name).exists()]
+
+
+def untimed(lists: Sequence[TaskList], *, anew: bool = False) -> dict[Path, tuple[str, ...]]:
+    """Tables that are there, and the listed settings that they have no latencies of.
+
+    Args:
+        anew: settings that they have latencies of, too.
+
+    Raises:
+        BadInputError: a table is damaged.
+    """
+    wanted: dict[Path, dict[str, None]] = {}
+    for tasks in lists:
+        for entry in tasks.task:
+            path = Path(tasks.tables) / entry.order.file_name
+            if path.exists():
+                known = () if anew else TaskTable.load(path).header.settings
+                wanted.setdefault(path, {}).update(
+                    dict.fromkeys(name for name in entry.settings if name not in known)
+                )
+    return {path: tuple(settings) for path, settings in wanted.items() if settings}
 
 
 def held_back(held_out: TaskList, trained: TaskList) -> HeldBack:

@@ -3,13 +3,16 @@
 Tensors: `options` int16 [rows, positions] as `PlanCodec` encodes plans; `accuracy` float32 [rows], the metric
 before recovery; `latency/SETTING` float32 [rows], p50 in ms, NaN where a row was not measured there. What the
 rows are rows of stands in the file's metadata, as JSON.
+
+Where answers were kept, also `outputs/truth` [samples] or [samples, heads], `outputs/original` float16
+[samples, k] and `outputs/changed` float16 [changes, samples, k], of the changes to probe in their order.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from device_bench.storage import write_whole
 from pipeline.data.base import Metric
 from pipeline.graph import ModelGraph
 from pipeline.policy.base import Change, Effect
+from pipeline.policy.outputs import ProbedOutputs
 from pipeline.search import changes_to_probe, plan_of
 from pipeline.space import PlanSpace
 from pipeline.tables.codec import Options, PlanCodec
@@ -47,7 +51,7 @@ class TableHeader(Record):
     """What a table's rows are rows of.
 
     `family`: the model's family in the zoo, or its name. `samples`: how many of the search split an accuracy
-    is over. `device`: what it was recorded on, in words.
+    is over. `device`: what it was recorded on, in words. `heads`: classes of each of several tasks.
     """
 
     model: ModelSpec
@@ -62,6 +66,7 @@ class TableHeader(Record):
     settings: dict[str, SettingRecord]
     device: str
     seed: int = 0
+    heads: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -77,6 +82,7 @@ class TaskTable:
     options: Options
     accuracy: NDArray[np.float32]
     latency_ms: Mapping[str, NDArray[np.float32]]
+    outputs: ProbedOutputs | None = None
 
     @cached_property
     def codec(self) -> PlanCodec:
@@ -93,6 +99,8 @@ class TaskTable:
 
         tensors = {"options": self.options.astype(np.int16), "accuracy": self.accuracy.astype(np.float32)}
         tensors |= {f"latency/{name}": column.astype(np.float32) for name, column in self.latency_ms.items()}
+        if self.outputs is not None:
+            tensors |= _packed(self.outputs, changes_to_probe(self.header.graph, self.codec.space))
         write_whole(path, save(tensors, {METADATA_KEY: self.header.model_dump_json()}))
 
     @classmethod
@@ -113,6 +121,8 @@ class TaskTable:
             header = TableHeader.model_validate_json(metadata[METADATA_KEY])
             latency = {k.removeprefix("latency/"): v for k, v in tensors.items() if k.startswith("latency/")}
             table = cls(header, tensors["options"], tensors["accuracy"], latency)
+            if "outputs/changed" in tensors:
+                table = replace(table, outputs=table.unpacked(tensors))
         except OSError as error:
             raise BadInputError(
                 f"cannot read the table {path}: {error.strerror}; record it with `edgeloop meta-train`"
@@ -122,6 +132,22 @@ class TaskTable:
                 f"{path} is no table of recorded trials ({error}); delete it and record it anew"
             ) from error
         return table.checked(path)
+
+    def unpacked(self, tensors: Mapping[str, NDArray[np.generic]]) -> ProbedOutputs:
+        """The answers in a file's tensors.
+
+        Raises:
+            ValueError: they are of another number of changes than this table's.
+        """
+        changes = changes_to_probe(self.header.graph, self.codec.space)
+        answers = tensors["outputs/changed"].astype(np.float32)
+        if len(answers) != len(changes):
+            raise ValueError(f"answers of {len(answers)} changes, where {len(changes)} can be probed")
+        known = {
+            change: given for change, given in zip(changes, answers, strict=True) if np.isfinite(given).all()
+        }
+        original = tensors["outputs/original"].astype(np.float32)
+        return ProbedOutputs(self.header.metric, tensors["outputs/truth"], original, known, self.header.heads)
 
     def checked(self, path: Path) -> TaskTable:
         """This table, if its columns fit together.
@@ -143,6 +169,18 @@ class TaskTable:
                 f"{sorted(self.header.settings)}; delete it and record it anew"
             )
         return self
+
+
+def _packed(outputs: ProbedOutputs, changes: Sequence[Change]) -> dict[str, NDArray[np.generic]]:
+    """Answers as tensors; NaN for changes that were not probed."""
+    missing = np.full(outputs.original.shape, np.nan, np.float32)
+    return {
+        "outputs/truth": np.ascontiguousarray(outputs.truth),
+        "outputs/original": outputs.original.astype(np.float16),
+        "outputs/changed": np.stack([outputs.changed.get(one, missing) for one in changes]).astype(
+            np.float16
+        ),
+    }
 
 
 def effects_of(table: TaskTable, settings: Sequence[str]) -> dict[Change, Effect]:

@@ -15,6 +15,7 @@ from known_tables import write_lists
 from flows.cli import app
 from flows.training.meta_train_start import MetaTrainRequest, meta_train
 from pipeline.policy.policy_file import load_policy_file
+from pipeline.tables.task_table import TaskTable
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -83,6 +84,30 @@ def test_a_policy_is_trained_judged_and_promoted_and_the_same_again_is_kept_asid
     assert all("not better" in one["reason"] for one in told["decisions"])
     verdict = json.loads((tmp_path / "again" / "reptile.verdict.json").read_text())
     assert verdict["decisions"] == told["decisions"]
+
+
+def test_a_setting_that_a_table_lacks_is_timed_before_the_training(tmp_path: Path) -> None:
+    recorded = TaskTable.load(Path(__file__).parents[2] / "policies" / "tables" / "mlp-digits.safetensors")
+    kept, wanted = "local-litert@1", "local-onnxruntime@1"
+    few = slice(0, 30)
+    short = TaskTable(
+        recorded.header.model_copy(update={"settings": {kept: recorded.header.settings[kept]}}),
+        recorded.options[few],
+        recorded.accuracy[few],
+        {kept: recorded.latency_ms[kept][few]},
+    )
+    path = tmp_path / "tables" / "mlp-digits.safetensors"
+    path.parent.mkdir()
+    short.save(path)
+    tasks = tmp_path / "train.toml"
+    tasks.write_text(f'[[task]]\nmodel = "mlp"\ndata = "digits"\nsettings = ["{wanted}"]\n', encoding="utf-8")
+    request = MetaTrainRequest(tasks, "gp", tmp_path / "out", updates=1, shipped=tmp_path / "shipped")
+    told = trained_alone(request, as_json=False)
+    assert "time mlp-digits" in told
+    timed = TaskTable.load(path)
+    assert set(timed.latency_ms) == {kept, wanted}
+    assert (timed.latency_ms[wanted] > 0).all()
+    assert (tmp_path / "out" / "gp.safetensors").exists()
 
 
 def test_without_held_out_tasks_nothing_is_replaced(lists: tuple[Path, Path], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline.data.base import Metric
 from pipeline.evaluation import predict
 from pipeline.plan import CompressionPlan
 from pipeline.policy.base import Change, Effect, PolicyContext
+from pipeline.policy.outputs import samples_kept
 from pipeline.reward import Baseline, reward
 from pipeline.search import (
     TrialRequest,
@@ -167,7 +168,7 @@ def test_nothing_is_said_below_the_least_probed_width_or_of_a_failed_target(
 def test_a_probe_judges_and_measures_the_changed_model() -> None:
     bench = workbench_of(GOOD)
     change = Change(unit="conv1", keep_ratio=0.5)
-    effect = probe(bench, change)
+    effect, answers = probe(bench, change)
     (module, plan) = bench.bench.given[0]  # type: ignore[attr-defined]
     assert module.conv1.out_channels == 2
     assert plan == plan_of(bench.space, change)
@@ -176,6 +177,10 @@ def test_a_probe_judges_and_measures_the_changed_model() -> None:
     assert len(part) == 2000
     outputs = predict(module, part.x, bench.dataset.preprocessing)
     assert effect.accuracy == pytest.approx(100 * np.mean(outputs.argmax(axis=1) == part.y))
+    np.testing.assert_allclose(answers, outputs[samples_kept(*outputs.shape)], rtol=1e-5)
+    whole = bench.probed_outputs({change: answers})
+    assert whole.original.shape == answers.shape
+    assert len(whole.truth) == len(answers)
 
 
 def test_a_built_model_has_statistics_of_its_own_and_the_original_is_as_it_was() -> None:

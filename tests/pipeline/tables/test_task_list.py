@@ -7,7 +7,14 @@ from known_tables import write_lists
 
 from device_bench.errors import BadInputError
 from pipeline.tables.from_experience import HeldBack
-from pipeline.tables.task_list import held_back, missing, read_task_list, table_sources, training_tasks
+from pipeline.tables.task_list import (
+    held_back,
+    missing,
+    read_task_list,
+    table_sources,
+    training_tasks,
+    untimed,
+)
 
 GOOD = '[[task]]\nmodel = "cnn"\ndata = "digits"\nsettings = ["local-litert@1"]\n'
 
@@ -71,3 +78,21 @@ def test_what_only_the_held_out_list_has_is_held_back(tmp_path: Path) -> None:
     train, held = write_lists(tmp_path)
     found = held_back(read_task_list(held), read_task_list(train))
     assert found == HeldBack(data=frozenset({"unseen"}))
+
+
+def test_settings_that_a_table_lacks_are_told_and_those_of_no_table_are_not(tmp_path: Path) -> None:
+    train, held = write_lists(tmp_path)
+    assert untimed([read_task_list(train), read_task_list(held)]) == {}
+    with train.open("a", encoding="utf-8") as file:
+        file.write('[[task]]\nmodel = "none"\ndata = "here"\nsettings = ["pi4-litert@4"]\n')
+    content = train.read_text(encoding="utf-8").replace('settings = ["', 'settings = ["pi4-litert@4", "', 1)
+    train.write_text(content, encoding="utf-8")
+    found = untimed([read_task_list(train), read_task_list(held)])
+    assert found == {tmp_path / "tables" / "known-made-up.safetensors": ("pi4-litert@4",)}
+
+
+def test_anew_all_listed_settings_of_a_table_are_timed_once(tmp_path: Path) -> None:
+    lists = [read_task_list(path) for path in write_lists(tmp_path)]
+    found = untimed([*lists, lists[0]], anew=True)
+    assert {path.stem for path in found} == {"known-made-up", "other-made-up", "known-unseen"}
+    assert all(len(settings) == len(set(settings)) == 2 for settings in found.values())
