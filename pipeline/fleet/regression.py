@@ -15,19 +15,25 @@ scaled inverse chi-squared prior of nu0 = PRIOR_VISITS visits of spread s0, s^2 
 with nu = nu0 + n - 1 (Gelman et al., "Bayesian Data Analysis", 3rd ed., section 2.6), v being the level's
 variance about its mean. A few visits so say neither too much nor nothing.
 
+A machine that is now and then busy makes single visits far off, and s so large that nothing is off enough.
+Three visits in a row are therefore also held against the level with its outliers brought in: values further
+than OUTLIER spreads from the median count as that far (winsorised, Tukey, "The future of data analysis",
+1962), with the larger of s0 and 1.4826 times the median absolute deviation as the spread. Two visits that
+are far off one after another may both be busy ones; three to the same side seldom are.
+
 History is read from its start. A worse level is told until it goes back or somebody accepts it; a better one
 is the new level from its first visit on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from math import copysign, exp, log, sqrt
-from statistics import fmean
+from statistics import fmean, median
 
 from device_bench.protocol import Record
 from pipeline.fleet.history import FleetMeasurement, Watched
@@ -43,6 +49,10 @@ ALPHA = 1e-4
 # What nobody would mend is no alarm, however sure.
 LEAST_SHIFT = log(1.05)
 PRIOR_VISITS = 8
+# Of a normal variable, its spread over its median absolute deviation.
+MAD_TO_SPREAD = 1.4826
+# Spreads from the median beyond which a visit is taken for one of a busy machine.
+OUTLIER = 3.0
 # Allocators and page sizes make small differences of no meaning.
 MEMORY_GRAIN_BYTES = 1 << 20
 
@@ -158,13 +168,17 @@ def last_shift(values: Sequence[float], prior_spread: float) -> Shift | None:
     worse: list[int] = []
     told: Shift | None = None
 
-    def shift(before: list[int], latest: list[int]) -> Shift | None:
-        known = [values[index] for index in before[-MOST_LEVEL:]]
+    def shift(
+        before: list[int], latest: list[int], seen: Callable[[list[float], float], list[float]] = _as_it_is
+    ) -> Shift | None:
+        known = seen([values[index] for index in before[-MOST_LEVEL:]], prior_spread)
         found = _shift(known, [values[index] for index in latest], prior_spread)
         return None if found is None else replace(found, begin=latest[0])
 
     def left(window: int) -> Shift | None:
         found = shift(level[:-window], level[-window:])
+        if found is None and window == max(WINDOWS):
+            found = shift(level[:-window], level[-window:], winsorised)
         if found is None:
             return None
         off = [copysign(1.0, found.mean) * (values[index] - found.level) for index in level[-window:]]
@@ -173,7 +187,8 @@ def last_shift(values: Sequence[float], prior_spread: float) -> Shift | None:
     for index in range(len(values)):
         if worse:
             worse.append(index)
-            still = shift(level, worse[-min(WINDOWS) :])
+            latest = worse[-min(WINDOWS) :]
+            still = shift(level, latest) or shift(level, latest, winsorised)
             if still is not None and still.mean > 0:
                 told = shift(level, worse) or told
                 continue
@@ -186,6 +201,19 @@ def last_shift(values: Sequence[float], prior_spread: float) -> Shift | None:
             cut = level.index(told.begin)
             level, worse = (level[:cut], level[cut:]) if told.mean > 0 else (level[cut:], [])
     return told
+
+
+def winsorised(level: list[float], prior_spread: float) -> list[float]:
+    """The level's values, those far from the median no further than `OUTLIER` spreads."""
+    if not level:
+        return level
+    centre = median(level)
+    most = OUTLIER * max(prior_spread, MAD_TO_SPREAD * median(abs(value - centre) for value in level))
+    return [min(max(value, centre - most), centre + most) for value in level]
+
+
+def _as_it_is(level: list[float], prior_spread: float) -> list[float]:
+    return level
 
 
 def _shift(level: Sequence[float], latest: Sequence[float], prior_spread: float) -> Shift | None:

@@ -19,6 +19,7 @@ from pipeline.fleet.regression import (
     changed_conditions,
     judge,
     last_shift,
+    winsorised,
 )
 
 SPREAD = 0.02
@@ -59,6 +60,44 @@ def test_noise_with_heavy_tails_and_a_machine_that_was_once_busy() -> None:
     assert np.mean(heavy) <= 0.03
     values = [0.0, 0.01, -0.01, 0.0, 0.01, log(1.6), 0.0, -0.01]
     assert first_alarm(np.array(values)) is None
+
+
+def now_and_then_busy(rng: np.random.Generator, visits: int) -> np.ndarray:
+    """Visits of which one in seven is off by 5 to 20 % to either side, and the others by 0.4 %."""
+    values = rng.normal(0, 0.004, visits)
+    busy = rng.random(visits) < 1 / 7
+    off = rng.choice([-1.0, 1.0], visits) * rng.uniform(0.05, 0.2, visits)
+    return np.where(busy, values + off, values)
+
+
+def test_a_machine_that_is_now_and_then_busy_hides_no_slowdown() -> None:
+    rng = np.random.default_rng(3)
+    alarms, caught = [], []
+    for _ in range(300):
+        alarms.append(first_alarm(now_and_then_busy(rng, 20)) is not None)
+        values = now_and_then_busy(rng, 23)
+        values[20:] += SLOWER
+        caught.append(first_alarm(values, after=20) is not None)
+    assert np.mean(caught) >= 0.85
+    assert np.mean(alarms) <= 0.08
+
+
+def test_visits_far_off_do_not_widen_what_three_are_held_against() -> None:
+    level = [0.0, 0.003, 0.001, -0.002, 0.21, 0.0, 0.002, -0.2, 0.001, -0.001]
+    slower = [0.135, 0.136, 0.144]
+    assert last_shift([*level, *slower[:2]], SPREAD) is None, "two may both be busy ones"
+    shift = last_shift([*level, *slower], SPREAD)
+    assert shift is not None and shift.begin == len(level)
+    assert shift.mean == pytest.approx(np.mean(slower), abs=0.02)
+    # It is told until it goes back.
+    assert last_shift([*level, *slower, 0.14, 0.139], SPREAD) is not None
+    assert last_shift([*level, *slower, 0.0, 0.001], SPREAD) is None
+
+
+def test_outliers_are_brought_in_and_others_stay() -> None:
+    level = [0.0, 0.01, -0.01, 0.5]
+    assert winsorised(level, SPREAD) == [0.0, 0.01, -0.01, pytest.approx(0.005 + 3 * SPREAD)]
+    assert winsorised([], SPREAD) == []
 
 
 def test_the_interval_is_that_of_the_formula() -> None:
