@@ -75,7 +75,7 @@ def report(
     runs: Runs = Path("runs"),
     debug: Debug = False,
 ) -> None:
-    """Write a run's report anew from its files, and open it."""
+    """Write a run's report anew from its files; --open shows it."""
 
     def start() -> int:
         from flows.runs.report import report_run

@@ -103,7 +103,8 @@ def held_up(state: PoolState) -> str:
 def when(deployed: DeployedFlow) -> str:
     """ "by 0 1 * * * UTC, next run 2026-11-24 01:00:00 UTC", or that it runs when asked."""
     if not deployed.schedules:
-        return f"paused, not {' and '.join(deployed.paused)}" if deployed.paused else "runs when asked to"
+        paused = f"; its schedule {' and '.join(deployed.paused)} is switched off" if deployed.paused else ""
+        return f"runs when asked to{paused}"
     told = f"by {' and '.join(deployed.schedules)}"
     if deployed.next_run is None:
         return told

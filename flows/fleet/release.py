@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.fleet.inventory import check_class
+from flows.runs.folders import run_named
 from pipeline.fleet.publishing import release_run
 from pipeline.fleet.shelf import Shelf
 
@@ -22,7 +23,7 @@ def release_to_fleet(run: Path, name: str | None, device_class: str | None) -> i
     """
     check_class(device_class)
     shelf, console = Shelf(), Console()
-    for kept in release_run(shelf, run, datetime.now(UTC), name, device_class):
+    for kept in release_run(shelf, run_named(run), datetime.now(UTC), name, device_class):
         text = f"{kept.name}: {kept.file_name}, {kept.bytes / 1024:.0f} KiB, {kept.metric} {kept.score:.2f}"
         console.print(text, highlight=False, markup=False)
     told = f"released at {shelf.url}; measure it with: edgeloop fleet bench"
@@ -37,5 +38,9 @@ def withdraw(name: str) -> int:
         BadInputError: there is none of that name; names the nearest.
     """
     count = Shelf().withdraw(name)
-    Console().print(f"{name} is withdrawn ({count} released in all)", highlight=False, markup=False)
+    Console().print(
+        f"{name} is withdrawn; it had been released {count} {'time' if count == 1 else 'times'}",
+        highlight=False,
+        markup=False,
+    )
     return 0

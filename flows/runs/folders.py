@@ -28,6 +28,16 @@ def newest_first(runs: Path) -> list[RunSummary]:
     return sorted(map(summary, run_folders(runs)), key=lambda run: (run.started_at, run.run_id), reverse=True)
 
 
+def run_named(given: Path) -> Path:
+    """The folder that is given, or the run in `runs/` here that is meant by a piece of its name.
+
+    Raises:
+        BadInputError: there is no such run, or several.
+    """
+    runs = Path("runs")
+    return given if given.exists() or not runs.is_dir() else find_run(str(given), runs)
+
+
 def find_run(name: str, runs: Path) -> Path:
     """The folder of a run.
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from device_bench.errors import BadInputError
 from device_bench.protocol import Record
 from flows.compression.bookkeeping import TASK_FILE
+from flows.runs.folders import run_named
 from pipeline.answer_file import ANSWERS_FILE, AnswerFile
 from pipeline.experience import Trial, TrialLog
 from pipeline.plan import CompressionPlan
@@ -39,6 +40,7 @@ def explain_run(path: Path, *, as_json: bool) -> int:
     Raises:
         BadInputError: there is no run, it is not finished, or an earlier version made it.
     """
+    path = run_named(path)
     folder = RunFolder.existing(path)
     again = f"bring it up to date with `edgeloop compress --resume {path}`"
     result = _read(RunResult, path / "result.json", f"the run is not finished; {again}")

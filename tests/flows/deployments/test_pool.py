@@ -65,7 +65,7 @@ def test_a_paused_schedule_is_no_missing_one() -> None:
     server.deploy()
     server.deployments[0].schedules = [schedule(False)]
     (one,) = asyncio.run(deployed_flows(server, "edgeloop"))
-    assert when(one) == "paused, not 0 5 * * * UTC"
+    assert when(one) == "runs when asked to; its schedule 0 5 * * * UTC is switched off"
     assert when(DeployedFlow(name="a", schedules=(), next_run=None)) == "runs when asked to"
 
 
@@ -99,7 +99,7 @@ def test_only_what_changed_is_said() -> None:
     told = [line[10:] for line in screen.getvalue().splitlines()]
     assert told == [
         "deployed: compress/daily, by 0 5 * * * UTC",
-        "changed: compress/daily, paused, not 0 5 * * * UTC",
+        "changed: compress/daily, runs when asked to; its schedule 0 5 * * * UTC is switched off",
         "2 runs wait for a place",
         "a",
         "b",
