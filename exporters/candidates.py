@@ -128,7 +128,7 @@ class ShapeBench:
             return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
         self._spent(f"export {target.artifact_format}", started)
         started = time.monotonic()
-        request = _request(path, target, CANDIDATE_TIMING)
+        request = bench_request(path, target, CANDIDATE_TIMING)
         outcome = insist(lambda: bench_for(target).measure(request))
         self._spent(f"measure {target.name}", started)
         if isinstance(outcome, Measurement):
@@ -150,7 +150,7 @@ class ShapeBench:
             self.write(target.artifact_format, module, plan, path)
         except ExportError as error:
             return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
-        outcome = bench_for(target).profile(_request(path, target, PROFILE_TIMING))
+        outcome = bench_for(target).profile(bench_request(path, target, PROFILE_TIMING))
         self._spent(f"profile {target.name}", started)
         if isinstance(outcome, Profile):
             write_whole(known, outcome.model_dump_json().encode())
@@ -195,7 +195,8 @@ class ShapeBench:
         self.seconds[what] = self.seconds.get(what, 0.0) + time.monotonic() - started
 
 
-def _request(path: Path, target: Target, timing: TimingPolicy) -> BenchRequest:
+def bench_request(path: Path, target: Target, timing: TimingPolicy) -> BenchRequest:
+    """How a candidate's file is run on a target."""
     return BenchRequest(
         path=str(path),
         runtime=target.runtime,

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from device_bench.errors import RunError
-from device_bench.protocol import BenchRequest, Failure, FailureKind, TimingPolicy
+from device_bench.protocol import Failure, FailureKind, TimingPolicy
 from device_bench.sensors import device_info
 from device_bench.storage import locked
 from device_bench.sweep import SWEEP_TIMING, Sweep
-from exporters.candidates import ShapeBench
+from exporters.candidates import PROFILE_TIMING, ShapeBench, bench_request
 from exporters.profile import unit_shares, units_of_layers
 from pipeline.compressor import compress
 from pipeline.data.cache import cache_folder
@@ -39,7 +39,6 @@ from pipeline.target_bench import bench_for, insist
 
 # A pass reads every plan once; the median of the passes counts.
 PASSES = 3
-PROFILE_TIMING = TimingPolicy(warmup_seconds=0.2, min_seconds=0.4, max_seconds=10.0)
 # Between two readings of plain INT8.
 PLANS_BETWEEN = 8
 # Ranges to quantize with: any will do, since latency does not depend on values.
@@ -61,7 +60,7 @@ class FileTimer:
         """Median milliseconds of one inference, or why there is none."""
         if target.artifact_format not in files:
             return Failure(kind=FailureKind.UNSUPPORTED, message=f"no export to {target.artifact_format}")
-        request = _request(files, target, self.timing)
+        request = bench_request(files[target.artifact_format], target, self.timing)
         if target.where == "local":
             return self.sweep.p50_ms(request)
         outcome = insist(lambda: bench_for(target).measure(request))
@@ -69,7 +68,9 @@ class FileTimer:
 
     def shares(self, files: Files, target: Target, graph: ModelGraph) -> dict[str, float]:
         """Unit → its share of the latency there; empty where the target cannot tell."""
-        outcome = bench_for(target).profile(_request(files, target, PROFILE_TIMING))
+        outcome = bench_for(target).profile(
+            bench_request(files[target.artifact_format], target, PROFILE_TIMING)
+        )
         return {} if isinstance(outcome, Failure) else unit_shares(outcome, units_of_layers(graph))
 
 
@@ -175,13 +176,3 @@ def _plain(timer: FileTimer, whole: Files, target: Target) -> float:
     if isinstance(reading, Failure):
         raise RunError(f"plain INT8 does not run on {target.name}: {reading.message}")
     return reading
-
-
-def _request(files: Files, target: Target, timing: TimingPolicy) -> BenchRequest:
-    return BenchRequest(
-        path=str(files[target.artifact_format]),
-        runtime=target.runtime,
-        accelerator=target.accelerator,
-        threads=target.threads,
-        timing=timing,
-    )
