@@ -28,7 +28,7 @@ def test_from_a_kill_to_the_report_by_what_the_commands_say(
 ) -> None:
     process = start(
         *("compress", "--model", "mlp", "--data", "digits", "--weights", weights("mlp"), "--out", runs),
-        *("--target", "local-onnxruntime", "--policy", "random", "--trials", 2, "--max-drop", 100),
+        *("--target", "local-onnxruntime", "--policy", "meta", "--trials", 2, "--max-drop", 100),
         *("--recoveries", 1, "--recovery-epochs", 1),
         cwd=runs.parent,
     )
