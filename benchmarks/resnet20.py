@@ -2,6 +2,7 @@
 
     python benchmarks/resnet20.py --data-root DATA            # makes the run, then prints the table
     python benchmarks/resnet20.py --run runs/<id>             # prints the table of a run that was made before
+    python benchmarks/resnet20.py --run runs/<id> --plot docs/resnet20.svg
 
 DATA holds cifar10_jpeg_{train,test}.npz and weights/resnet20_cifar10_jpeg.safetensors. Exit code 1 if a
 figure is missed.
@@ -18,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.report.pareto_picture import pareto_svg
 from pipeline.result import RunResult
 
 # Least speed-up over the plain INT8 export of the same run, and the aim beyond it.
@@ -42,9 +44,14 @@ def latest(out: Path) -> Path:
     return max(out.glob("*-resnet20-cifar10-jpeg*"), key=lambda path: path.name)
 
 
+def result_of(folder: Path) -> RunResult:
+    """What a finished run found."""
+    return RunResult.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+
+
 def show(folder: Path, *, as_json: bool) -> bool:
     """Print a run's table; True if every figure is reached."""
-    result = RunResult.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+    result = result_of(folder)
     table = Table(
         title=f"{folder}: {result.seconds / 60:.0f} minutes, {result.trials} trials", title_justify="left"
     )
@@ -83,6 +90,7 @@ def main() -> int:
     parser.add_argument("--data-root")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--out", default="runs")
+    parser.add_argument("--plot", type=Path, help="where the picture of the trials on ONNX Runtime goes")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     folder = given.run
@@ -93,6 +101,8 @@ def main() -> int:
         if code not in (0, 1):
             return code
         folder = latest(Path(given.out))
+    if given.plot is not None:
+        given.plot.write_text(pareto_svg(result_of(folder), "local-onnxruntime"), encoding="utf-8")
     return 0 if show(folder, as_json=given.json) else 1
 
 
