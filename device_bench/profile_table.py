@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from device_bench.protocol import Profile
+from device_bench.screen import wide_console
 
 OTHER = "other"
 _BAR_CELLS = 10
@@ -19,7 +20,7 @@ def show_profile(
     title: str, profile: Profile, *, slowest_first: bool = False, console: Console | None = None
 ) -> None:
     """Print each operator with its time and its share of the whole, what is left, and every warning."""
-    console = console or Console()
+    console = console or wide_console()
     table = Table(title=title, title_justify="left")
     table.add_column("operator", no_wrap=True)
     table.add_column("name", no_wrap=True)

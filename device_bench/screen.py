@@ -1,6 +1,8 @@
-"""Shows a measurement or a machine as a table in the terminal."""
+"""Where results are printed, and a measurement or a machine as a table there."""
 
 from __future__ import annotations
+
+import os
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,11 +12,26 @@ from device_bench.host import HostInfo
 from device_bench.protocol import Conditions, Measurement
 
 _ABSENT = "not told"
+# A pipe and a file have no width: tables are as wide there as they need to be, up to this.
+PIPE_WIDTH = 240
+
+
+def wide_console(*, stderr: bool = False) -> Console:
+    """A console that is as wide as the terminal; in a pipe or a file nothing is cut or folded at 80 columns.
+
+    `COLUMNS` in the environment says otherwise, as everywhere.
+    """
+    console = Console(stderr=stderr)
+    return (
+        console
+        if console.is_terminal or "COLUMNS" in os.environ
+        else Console(stderr=stderr, width=PIPE_WIDTH)
+    )
 
 
 def show_measurement(title: str, measurement: Measurement, console: Console | None = None) -> None:
     """Print latency, the three memory figures, the conditions and every warning."""
-    console = console or Console()
+    console = console or wide_console()
     latency, memory = measurement.latency, measurement.memory
     table = _table(title)
     table.add_row("p50", f"{latency.p50_ms:.4g} ms  ({latency.p50_low_ms:.4g} to {latency.p50_high_ms:.4g})")
@@ -42,7 +59,7 @@ def show_measurement(title: str, measurement: Measurement, console: Console | No
 
 def show_host(host: HostInfo, console: Console | None = None) -> None:
     """Print what a machine is, what it can run, and the advice about it."""
-    console = console or Console()
+    console = console or wide_console()
     device = host.device
     table = _table(device.hostname)
     table.add_row("processor", f"{device.cpu_model}, {device.cpu_count} cores")

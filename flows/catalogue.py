@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from device_bench.screen import wide_console
 
 
 def show_models() -> None:
@@ -14,7 +15,7 @@ def show_models() -> None:
     table = _table("model", "family", "default data", "what it is")
     for model in MODELS.values():
         table.add_row(model.name, model.family, model.default_data, model.description)
-    Console().print(table)
+    wide_console().print(table)
 
 
 def show_data() -> None:
@@ -24,7 +25,7 @@ def show_data() -> None:
     table = _table("data", "needs --data-root", "what it is")
     for name, entry in DATASETS.items():
         table.add_row(name, "yes" if entry.needs_root else "no", entry.description)
-    Console().print(table)
+    wide_console().print(table)
 
 
 def show_targets() -> None:
@@ -53,7 +54,7 @@ def show_targets() -> None:
             installed = f'no: pip install "edgeloop[{extras.get(runtime, runtime)}]"'
         cells = (target.name, target.where, runtime, target.accelerator, str(target.threads), installed)
         table.add_row(*map(escape, cells))
-    Console().print(table)
+    wide_console().print(table)
 
 
 def _table(*headings: str) -> Table:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from device_bench.screen import wide_console
 from pipeline.database import StoreStatus, default_store, store_status, upgrade_store
 from pipeline.schema import HEAD, Standing, too_new, too_old
 
@@ -72,7 +73,7 @@ def _show(found: StoreStatus, standing: Standing) -> None:
         table.columns[1].justify = "right"
         for name, count in found.rows.items():
             table.add_row(name, str(count))
-        Console().print(table)
+        wide_console().print(table)
 
 
 def _say(text: str) -> None:

@@ -13,9 +13,9 @@ from threading import Thread
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
-from rich.console import Console
 
 from device_bench.errors import BadInputError, unknown_name
+from device_bench.screen import wide_console
 from flows.compression.job import CompressJob, make_job, stored_job
 from flows.compression.outcome import show_result
 from flows.compression.releasing import release_station
@@ -96,7 +96,7 @@ def _finished(folder: Path, job: CompressJob) -> RunResult | None:
 
 
 def _show_finished(result: RunResult, folder: Path, as_json: bool) -> int:
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     from flows.compression.bookkeeping import fill_store_from
     from pipeline.database import default_store
     from pipeline.experience import ExperienceStore
@@ -207,7 +207,7 @@ def with_targets(job: CompressJob) -> CompressJob:
 
 
 def _run(job: CompressJob, folder: RunFolder, as_json: bool) -> int:
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     with folder.locked(), Screen(console, folder.path) as screen:
         token = current_reporter.set(screen)
         try:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from device_bench.protocol import Record
+from device_bench.screen import wide_console
 from flows.compression.start import PREFECT_SETTINGS
 from flows.deployments.announcements import COLOURS, HOW_TO_DEPLOY, held_up, when
 from flows.deployments.pool import (
@@ -63,7 +64,7 @@ def server_status(*, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(status.model_dump_json(indent=2) + "\n")
     else:
-        _show(status, Console())
+        _show(status, wide_console())
     return UP if status.up else DOWN
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from device_bench.screen import wide_console
 from flows.compression.start import PREFECT_SETTINGS
 from flows.deployments.children import Child
 from flows.deployments.ending import end_processes, living
@@ -59,7 +60,7 @@ def server_up(request: UpRequest) -> int:
         BadInputError: one runs already, the port is taken, or the pool is of another type.
         RunError: the server does not start, or the one that was named does not answer.
     """
-    console = Console()
+    console = wide_console()
     console.print("loading Prefect …", highlight=False, style="dim")
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
     office = office_here()

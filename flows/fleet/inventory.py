@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 
 from device_bench.errors import BadInputError, EdgeloopError, unknown_name
+from device_bench.screen import wide_console
 from device_bench.sensors import device_info
 from flows.fleet.tables import show_devices
 from flows.measuring.targets import add_target, device_from
@@ -37,7 +38,7 @@ def add_device(name: str, url: str, pair: str, device_class: str | None) -> int:
     """
     done = add_target(name, url, pair, device_class)
     if device_class is not None:
-        Console().print(f"{name} is of class {device_class}", highlight=False, markup=False)
+        wide_console().print(f"{name} is of class {device_class}", highlight=False, markup=False)
     return done
 
 
@@ -57,7 +58,7 @@ def show_status(*, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps([one.model_dump(mode="json") for one in found], indent=2) + "\n")
     else:
-        show_devices(Console(), found)
+        show_devices(wide_console(), found)
     return SOMETHING_WRONG if any(one.problem is not None or one.worse for one in found) else DONE
 
 
@@ -71,7 +72,7 @@ def accept_level(release: str, device: str, note: str) -> int:
         watched = _watched(history, release, device)
         for one in watched:
             history.accept(Acceptance(watched=one, accepted_at=datetime.now(UTC), note=note))
-    Console().print(
+    wide_console().print(
         f"{release} on {device}: what was measured before now no longer counts", highlight=False, markup=False
     )
     return DONE

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
+from device_bench.screen import wide_console
 from flows.fleet.inventory import check_class
 from flows.runs.folders import run_named
 from pipeline.fleet.publishing import release_run
@@ -22,7 +21,7 @@ def release_to_fleet(run: Path, name: str | None, device_class: str | None) -> i
         RunError: the shelf cannot be written.
     """
     check_class(device_class)
-    shelf, console = Shelf(), Console()
+    shelf, console = Shelf(), wide_console()
     for kept in release_run(shelf, run_named(run), datetime.now(UTC), name, device_class):
         text = f"{kept.name}: {kept.file_name}, {kept.bytes / 1024:.0f} KiB, {kept.metric} {kept.score:.2f}"
         console.print(text, highlight=False, markup=False)
@@ -38,7 +37,7 @@ def withdraw(name: str) -> int:
         BadInputError: there is none of that name; names the nearest.
     """
     count = Shelf().withdraw(name)
-    Console().print(
+    wide_console().print(
         f"{name} is withdrawn; it had been released {count} {'time' if count == 1 else 'times'}",
         highlight=False,
         markup=False,

@@ -8,9 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from device_bench.errors import BadInputError, unknown_name
+from device_bench.screen import wide_console
 from flows.compression.start import prepare_prefect
 from flows.fleet.tables import show_round
 from flows.interrupts import CtrlC
@@ -70,7 +69,7 @@ def bench_fleet(names: tuple[str, ...], round_id: str | None, *, as_json: bool) 
     """
     name = round_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     stations(names)
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     with Screen(console) as screen:
         token = current_reporter.set(screen)
         try:

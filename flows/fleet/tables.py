@@ -61,8 +61,8 @@ def _cells(finding: Finding | None) -> tuple[str, str]:
 def show_devices(console: Console, devices: list[DeviceStatus]) -> None:
     """A row for each device."""
     table = Table(title="fleet", title_justify="left", title_style="bold")
-    for heading in ("device", "class", "answers", "processor", "runtimes", "measured", "worse", "last visit"):
-        table.add_column(heading)
+    for heading in ("device", "class", "answers", "processor", "runtimes", "watched", "worse", "last visit"):
+        table.add_column(heading, overflow="fold")
     for one in devices:
         answers = "[green]yes[/green]" if one.problem is None else "[red]no[/red]"
         worse = f"[red]{len(one.worse)}[/red]" if one.worse else "0"

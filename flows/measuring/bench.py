@@ -13,6 +13,7 @@ from rich.console import Console
 from device_bench.errors import BadInputError
 from device_bench.protocol import BenchRequest, Comparison, Failure, Measurement, Record, Rounds
 from device_bench.runtimes import SUFFIXES
+from device_bench.screen import wide_console
 from flows.measuring.bench_tables import show_comparisons, show_outcomes
 from flows.measuring.profile import profile_artifact
 from flows.measuring.waiting import Waiting
@@ -72,7 +73,7 @@ def bench_artifact(order: BenchOrder, *, as_json: bool) -> int:
             _bench_on(place, order, found, waiting)
     if as_json:
         sys.stdout.write(found.as_json() + "\n")
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     for file, outcomes in zip(order.files, found.measured, strict=True):
         show_outcomes(console, file, outcomes)
     if order.other is not None:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from device_bench.errors import BadInputError
+from device_bench.screen import wide_console
 from exporters.calibration import Calibrator, summarize
 from pipeline.latency_model.records import Errors, Summary
 from pipeline.latency_model.store import CalibrationFile, calibration_path
@@ -36,7 +37,7 @@ def calibrate_target(name: str, minutes: float, *, resume: bool, as_json: bool) 
     if not minutes > 0:
         raise BadInputError(f"minutes must be above 0; got {minutes:g}")
     target = find_target(name)
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     check_real(target)
     path = calibration_path(target.name)
     with _progress(console, minutes * 60) as (tell, step):

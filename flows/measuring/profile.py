@@ -13,6 +13,7 @@ from rich.table import Table
 
 from device_bench.profile_table import show_profile
 from device_bench.protocol import BenchRequest, Failure, Profile
+from device_bench.screen import wide_console
 from exporters.metadata import read_metadata
 from exporters.profile import OTHER, unit_shares
 from flows.measuring.waiting import Waiting
@@ -45,7 +46,7 @@ def profile_artifact(artifact: Path, targets: list[Target], *, as_json: bool) ->
     }
     if as_json:
         sys.stdout.write(_as_json(found, shares) + "\n")
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     for name, outcome in found.items():
         if isinstance(outcome, Failure):
             words = f"{name}: {outcome.kind.value}: {outcome.message}"

@@ -18,6 +18,7 @@ from device_bench.known_models import KNOWN_MODELS, check_known
 from device_bench.local import describe
 from device_bench.pinned import days_left
 from device_bench.protocol import Failure, RuntimeName
+from device_bench.screen import wide_console
 from device_bench.wire import AgentInfo, RuntimeInfo
 from flows.measuring.targets import device_from, known_device
 from flows.measuring.waiting import Waiting
@@ -56,7 +57,7 @@ def check_target(name: str) -> int:
     words = {True: "[green]ok[/green]", False: "[red]failed[/red]", None: "[yellow]note[/yellow]"}
     for finding in findings:
         table.add_row(escape(finding.what), escape(finding.found), words[finding.ok])
-    Console().print(table)
+    wide_console().print(table)
     return FAILED if any(finding.ok is False for finding in findings) else DONE
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
-
 from device_bench.errors import BadInputError
+from device_bench.screen import wide_console
 from device_bench.wire import AgentInfo, Pairing
 from pipeline.target import device_of, known_targets
 from pipeline.target_book import Credential, Device, check_name, default_book
@@ -40,7 +39,7 @@ def add_target(name: str, url: str, pair: str, device_class: str | None = None) 
     book.add(
         device_from(name, url, info, device_class), Credential(certificate=certificate, token=pairing.token)
     )
-    console = Console()
+    console = wide_console()
     device = info.device
     emulated = "; emulated: its times are no latencies" if device.emulated else ""
     console.print(
@@ -64,7 +63,7 @@ def remove_target(name: str) -> int:
     url = book.device(name).url
     book.remove(name)
     message = f"{name} ({url}) is forgotten; `device-bench token revoke` on the board takes its token back"
-    Console().print(message, highlight=False, markup=False)
+    wide_console().print(message, highlight=False, markup=False)
     return 0
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from device_bench.errors import BadInputError
+from device_bench.screen import wide_console
 from flows.compression.report_files import run_samples
 from flows.runs.folders import find_run
 from flows.runs.report import finished
@@ -42,7 +43,7 @@ def compare_runs(names: tuple[str, str], runs: Path, html: Path | None, *, as_js
     if as_json:
         sys.stdout.write(found.model_dump_json(indent=2) + "\n")
         return 0
-    console = Console()
+    console = wide_console()
     _show(console, found)
     if html is not None:
         _say(console, f"as a page: {html}")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from device_bench.screen import wide_console
 from flows.runs.folders import newest_first
 from flows.runs.record import STAMP_LETTERS, Outcome, RunState, RunSummary
 from pipeline.report.wording import duration
@@ -31,7 +32,7 @@ def list_runs(runs: Path, most: int, *, as_json: bool) -> int:
         lines = [run.model_dump(mode="json") for run in shown]
         sys.stdout.write(json.dumps({"schema_version": 1, "runs": lines}, indent=2) + "\n")
         return 0
-    console = Console()
+    console = wide_console()
     if not found:
         _say(console, f"there are no runs in {runs} yet; `edgeloop compress` makes one")
         return 0

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from device_bench.screen import wide_console
 from flows.compression.job import CompressJob, stored_job
 from flows.compression.outcome import show_result
 from flows.compression.stage_seconds import stage_seconds
@@ -45,7 +46,7 @@ def show_run(name: str, runs: Path, *, as_json: bool) -> int:
         }
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
         return 0
-    console = Console()
+    console = wide_console()
     _show_job(console, known, job)
     if trials:
         console.print()

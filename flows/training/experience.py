@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from device_bench.screen import wide_console
 from pipeline.database import default_store
 from pipeline.experience import ExperienceStore, StoredTrial
 from pipeline.experience_file import export_experience, import_experience
@@ -73,7 +73,7 @@ def show_stats(store: str | None, *, as_json: bool) -> int:
             "or edgeloop experience import FILE"
         )
     else:
-        Console().print(_table(tallies))
+        wide_console().print(_table(tallies))
     return 0
 
 
@@ -134,4 +134,4 @@ def _table(tallies: list[Tally]) -> Table:
 
 
 def _say(text: str) -> None:
-    Console().print(text, highlight=False, soft_wrap=True, markup=False)
+    wide_console().print(text, highlight=False, soft_wrap=True, markup=False)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from device_bench.errors import BadInputError
 from device_bench.protocol import Record
+from device_bench.screen import wide_console
 from flows.compression.bookkeeping import TASK_FILE
 from flows.runs.folders import run_named
 from pipeline.answer_file import ANSWERS_FILE, AnswerFile
@@ -50,7 +52,7 @@ def explain_run(path: Path, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(explanation.model_dump_json(indent=2) + "\n")
     else:
-        console = Console()
+        console = wide_console()
         for found in explanation.targets.values():
             _show(console, found)
     return 0
@@ -93,10 +95,9 @@ def _read(kind: type[Kind], path: Path, otherwise: str) -> Kind:
 
 
 def _show(console: Console, found: TargetExplanation) -> None:
-    table = Table(title=_title(found), title_justify="left", title_style="bold", pad_edge=False)
-    table.add_column(
-        "unit or block", overflow="fold", min_width=max(map(len, map(_name, found.reasons)), default=0)
-    )
+    console.print(_title(found), style="bold", highlight=False, markup=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    table.add_column("unit or block", overflow="fold", no_wrap=True)
     for heading in ("kept", "MACs", "latency", "alone", "undone", "one step on"):
         table.add_column(heading, justify="right")
     for reason in found.reasons:
@@ -122,11 +123,15 @@ def _title(found: TargetExplanation) -> str:
     if found.latency_ms is not None:
         parts.append(f"{found.latency_ms:.3g} ms")
     if found.drop is not None:
-        after = "" if found.recovered_drop is None else f", {found.recovered_drop:.2f} after"
-        parts.append(f"{found.drop:.2f} points lost before recovery{after}")
+        after = "" if found.recovered_drop is None else f", {_points(found.recovered_drop)} after"
+        parts.append(f"{_points(found.drop)} before recovery{after}")
     if found.predicted_latency_ms is not None and found.predicted_drop is not None:
-        parts.append(f"predicted {found.predicted_latency_ms:.3g} ms, {found.predicted_drop:.2f} points")
+        parts.append(f"predicted {found.predicted_latency_ms:.3g} ms, {_points(found.predicted_drop)}")
     return "; ".join(parts)
+
+
+def _points(drop: float) -> str:
+    return f"{abs(drop):.2f} points {'lost' if drop >= 0 else 'gained'}"
 
 
 def _cells(reason: Reason) -> tuple[str, ...]:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from device_bench.errors import BadInputError
+from device_bench.screen import wide_console
 from flows.compression.start import prepare_prefect
 from flows.interrupts import CtrlC
 from flows.screen import Screen
@@ -97,7 +96,7 @@ def meta_train(request: MetaTrainRequest, *, as_json: bool) -> int:
     """
     lists = checked(request)
     out = lists.out
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     with Screen(console, out.parent) as screen:
         token = current_reporter.set(screen)
         try:

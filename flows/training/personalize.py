@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
-from rich.console import Console
 
 from device_bench.errors import BadInputError
+from device_bench.screen import wide_console
 from device_bench.storage import write_whole
 from exporters.proof import CALIBRATION_SAMPLES, Prover
 from flows.compression.job import CompressJob, stored_job
@@ -57,7 +57,7 @@ def personalize_run(order: PersonalizeOrder, *, as_json: bool) -> int:
     if order.shots < 1:
         raise BadInputError(f"shots must be at least 1; got {order.shots}")
     result, job = _finished(order.run)
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     with RunFolder(order.run).locked(), Screen(console, order.run) as screen:
         token = current_reporter.set(screen)
         try:

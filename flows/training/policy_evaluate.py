@@ -7,9 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from device_bench.errors import BadInputError
+from device_bench.screen import wide_console
 from device_bench.storage import write_whole
 from flows.training.standings_tables import played, show_standings
 from pipeline.data.cache import cache_folder
@@ -59,7 +58,7 @@ def evaluate_policy(order: EvaluateOrder, *, as_json: bool) -> int:
         raise BadInputError(
             f"no tables of {names} in {tasks.tables}; record them with `edgeloop meta-train {order.tasks}`"
         )
-    console = Console(stderr=as_json)
+    console = wide_console(stderr=as_json)
     policies = tuple(dict.fromkeys([order.policy, *order.beside]))
     contest = Contest(table_sources(tasks), policies, order.seeds, order.trials, default_folder())
     standings = played(contest, order.jobs, console)

@@ -96,7 +96,7 @@ def test_a_table_and_json_of_the_chosen_plan(tmp_path: Path, monkeypatch: pytest
     assert any(reason["undone"]["drop"] < 0 for reason in changed)
 
 
-def test_a_narrow_terminal_still_shows_every_unit_by_name(
+def test_a_narrow_terminal_still_shows_every_unit_by_name_and_every_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -106,8 +106,10 @@ def test_a_narrow_terminal_still_shows_every_unit_by_name(
     assert max(map(len, lines)) <= 80
     for reason in reasons:
         name = f"block {reason['name']}" if reason["is_block"] else reason["name"]
-        assert any(line.startswith(f"│{name} ") for line in lines)
+        assert any(line.startswith(f" {name} ") for line in lines)
         assert any(line.startswith(f"{name}: ") for line in lines)
+        for shift in (reason["alone"], reason["undone"], reason["further"]):
+            assert shift is None or any(f"{shift['drop']:+.2f}" in line for line in lines)
 
 
 def test_a_run_without_probes_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
