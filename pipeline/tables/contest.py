@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -170,7 +171,7 @@ def _played(games: Sequence[_Game], jobs: int) -> Iterator[tuple[_Game, Curve]]:
         return
     # Fork would copy torch's threads into children, where they hang.
     start = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=start, initializer=_one_thread)
+    pool = ProcessPoolExecutor(jobs, mp_context=start, initializer=as_child)
     try:
         waiting = {pool.submit(_play, game): game for game in games}
         for done in as_completed(waiting):
@@ -179,8 +180,17 @@ def _played(games: Sequence[_Game], jobs: int) -> Iterator[tuple[_Game, Curve]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
+def as_child() -> None:
+    """Be a worker of a pool: with one thread, and gone when the pool's owner is, even if that was killed."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()
+
+
+def _leave_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _play(game: _Game) -> Curve:
