@@ -51,7 +51,9 @@ def compress(
     ] = None,
     rehearsals: Annotated[
         int | None,
-        typer.Option(help="Plans to recover for a twelfth of that, to see which to choose. Default: 6."),
+        typer.Option(
+            help="Plans to recover for a twelfth of that, or 100 steps, to see which to choose. Default: 6."
+        ),
     ] = None,
     teacher: Annotated[
         list[str] | None,

@@ -20,6 +20,7 @@ from pipeline.answer_file import ANSWERS_FILE, AnswerFile
 from pipeline.compressor import Recipe
 from pipeline.data.base import Split
 from pipeline.experience import ExperienceStore, Trial, TrialLog
+from pipeline.methods.recovery import steps_an_epoch
 from pipeline.methods.teacher import RememberingTeacher
 from pipeline.methods.views import Views
 from pipeline.plan import CompressionPlan
@@ -27,7 +28,7 @@ from pipeline.policy.base import Change, Effect, PolicyContext
 from pipeline.policy.outputs import Outputs
 from pipeline.reward import Baseline
 from pipeline.search import Workbench, with_effects
-from pipeline.selection import SEEN_DROP_COUNTS, Yardstick
+from pipeline.selection import SEEN_DROP_COUNTS, Yardstick, rehearsal_share
 from pipeline.target import Target
 from pipeline.task import ModelSpec
 from pipeline.task_record import ProbeRecord, TaskRecord
@@ -189,7 +190,12 @@ class Session:
         """What recovered candidates are held against."""
         counts = SEEN_DROP_COUNTS if self.search_was_seen else 1.0
         metric = self.workbench.dataset.metric
-        return Yardstick(metric, context.float_accuracy, self.fair_score, counts)
+        return Yardstick(metric, context.float_accuracy, self.fair_score, counts, self.rehearsal_share)
+
+    @property
+    def rehearsal_share(self) -> float:
+        """The share of a recovery that a rehearsal is."""
+        return rehearsal_share(self.job.recovery_epochs, steps_an_epoch(len(self.workbench.dataset.train.x)))
 
     @property
     def _probes(self) -> Path:

@@ -67,7 +67,10 @@ class CompressJob(Record):
     )
     recoveries: int = Field(default=2, ge=0, le=20, description="Plans to recover for each target.")
     rehearsals: int = Field(
-        default=6, ge=0, le=100, description="Plans to recover for a twelfth of that, to see which to choose."
+        default=6,
+        ge=0,
+        le=100,
+        description="Plans to recover for a twelfth of that, or 100 steps, to see which to choose.",
     )
     teachers: tuple[TeacherChoice, ...] = Field(
         default=(), description="Further teachers for recovery: MODEL=WEIGHTS, or an ONNX file."

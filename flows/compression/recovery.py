@@ -26,8 +26,6 @@ from pipeline.progress import reporter
 from pipeline.target import find_target
 from pipeline.trained_range import FINGERPRINT_SAMPLES, write_ranges
 
-# A rehearsal's share of a recovery's epochs.
-REHEARSAL_SHARE = 1.0 / 12.0
 # Points that no INT8 file of a sound module has lost here.
 FAR = 5.0
 
@@ -35,7 +33,8 @@ FAR = 5.0
 def rehearse_station(session: Session, found: Trial) -> Trial:
     """Recover a trial's plan for a short while and judge the float module on the verdict split."""
     started = time.monotonic()
-    choice = found.plan.recovery.model_copy(update={"epochs": REHEARSAL_SHARE * session.job.recovery_epochs})
+    epochs = session.rehearsal_share * session.job.recovery_epochs
+    choice = found.plan.recovery.model_copy(update={"epochs": epochs})
     module = session.workbench.build(found.plan.where_training_begins())
     checkpoint = session.folder / "candidates" / found.plan.plan_id / "rehearsal.safetensors"
     with session.timed("rehearsal"):

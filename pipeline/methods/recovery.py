@@ -137,6 +137,16 @@ def _train(run: _Run, first: int, progress: Progress) -> float:
     return loss
 
 
+def batch_for(samples: int) -> int:
+    """How many of so many samples a step takes."""
+    return min(samples, max(SMALLEST_BATCH, min(LARGEST_BATCH, samples // 10)))
+
+
+def steps_an_epoch(samples: int) -> int:
+    """Whole batches of so many samples."""
+    return samples // batch_for(samples)
+
+
 class _Run:
     """The moving parts of one recovery."""
 
@@ -144,8 +154,8 @@ class _Run:
         self.module, self.lesson = module, lesson
         self.bf16 = native_bf16() and not lesson.exact
         self.compiled = False
-        self.batch = min(len(lesson.views), max(SMALLEST_BATCH, min(LARGEST_BATCH, len(lesson.views) // 10)))
-        self.per_epoch = len(lesson.views) // self.batch
+        self.batch = batch_for(len(lesson.views))
+        self.per_epoch = steps_an_epoch(len(lesson.views))
         epochs = lesson.choice.epochs
         self.steps = max(1, round(epochs * self.per_epoch)) if epochs > 0 else 0
         self._forward: Callable[[torch.Tensor], torch.Tensor] = module

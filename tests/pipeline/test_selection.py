@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from device_bench.protocol import Failure, FailureKind
@@ -14,6 +16,7 @@ from pipeline.selection import (
     Yardstick,
     best_recovered,
     next_to_recover,
+    rehearsal_share,
     to_rehearse,
 )
 
@@ -178,3 +181,22 @@ def test_a_rehearsal_says_more_than_what_was_lost_at_first() -> None:
     assert number_of(next_to_recover(trials, HERE, MEASURE, 1.0)) == 2
     trials[1] = rehearsed(2, 0.5, 10, 1.1 * hard, 0.1)
     assert next_to_recover(trials, HERE, MEASURE, 1.0) is None
+
+
+def test_a_rehearsal_is_a_twelfth_but_never_a_handful_of_steps() -> None:
+    assert rehearsal_share(24.0, 390) == pytest.approx(1 / 12)
+    assert rehearsal_share(8.0, 50) * 8.0 * 50 == pytest.approx(100)
+    # A recovery of fewer steps is rehearsed whole.
+    assert rehearsal_share(8.0, 7) == rehearsal_share(0.0, 7) == 1.0
+
+
+def test_after_a_whole_rehearsal_nothing_more_is_forecast_to_come_back() -> None:
+    whole = replace(MEASURE, rehearsed=1.0)
+    assert Forecast.of(whole, [], rehearsed=True).drop(3.0) == pytest.approx(3.0)
+    assert Forecast.of(MEASURE, [], rehearsed=True).drop(3.0) == pytest.approx(0.66)
+    half = Forecast.of(replace(MEASURE, rehearsed=0.5), [], rehearsed=True).drop(3.0)
+    assert 0.66 < half < 3.0
+    # What was rehearsed whole and lost too much is not recovered in the hope of more.
+    trials = [rehearsed(1, 1.0, 30, 0.5), rehearsed(2, 0.5, 30, 1.5)]
+    assert number_of(next_to_recover(trials, HERE, whole, 1.0)) == 1
+    assert number_of(next_to_recover(trials, HERE, MEASURE, 1.0)) == 2
