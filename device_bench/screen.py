@@ -22,11 +22,9 @@ def wide_console(*, stderr: bool = False) -> Console:
     `COLUMNS` in the environment says otherwise, as everywhere.
     """
     console = Console(stderr=stderr)
-    return (
-        console
-        if console.is_terminal or "COLUMNS" in os.environ
-        else Console(stderr=stderr, width=PIPE_WIDTH)
-    )
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPE_WIDTH
+    return console
 
 
 def show_measurement(title: str, measurement: Measurement, console: Console | None = None) -> None:
