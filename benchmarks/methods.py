@@ -26,9 +26,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from device_bench.bench import STEADY_WIDTH
 from device_bench.errors import EdgeloopError
 from device_bench.protocol import Rounds
-from exporters.base import Artifact
 from exporters.candidates import ShapeBench
 from exporters.profile import units_of_layers
 from exporters.proof import Prover, speedup
@@ -42,10 +42,9 @@ from pipeline.methods.views import Views
 from pipeline.model import load_model
 from pipeline.plan import CompressionPlan
 from pipeline.pretraining import trained_weights
-from pipeline.result import Speedup
 from pipeline.search import Workbench
 from pipeline.space import PlanSpace
-from pipeline.target import Target, find_target
+from pipeline.target import find_target
 from pipeline.task import ModelSpec, Task
 from pipeline.tracing import trace
 
@@ -59,8 +58,7 @@ MODELS = {
 TARGETS = ("local-onnxruntime", "local-litert")
 KEEP = 0.75
 ROUNDS = Rounds(count=16, seconds=0.1)
-# Rounds are made again where the interval is wider than this share of the ratio, so many times at most.
-STEADY, ATTEMPTS = 0.05, 4
+ATTEMPTS = 4
 
 
 def every(**choice: Any) -> dict[str, Any]:
@@ -162,7 +160,7 @@ class Bench:
         for target_name, form in FORMS.items():
             target = find_target(target_name)
             artifact = self._export(plan, module, form, folder)
-            speed = steady_speedup(self.plain[form], artifact, target)
+            speed = speedup(self.plain[form], artifact, target, ROUNDS, ATTEMPTS)
             found.append(
                 {
                     "method": method,
@@ -215,18 +213,6 @@ class Bench:
 FORMS = {"local-onnxruntime": "onnx", "local-litert": "tflite"}
 
 
-def steady_speedup(slow: Artifact, fast: Artifact, target: Target) -> Speedup:
-    """How many times faster `fast` is: of all rounds made, those whose interval is narrowest."""
-    made: list[Speedup] = []
-    while len(made) < ATTEMPTS and not any(_width(one.ratio, one.low, one.high) <= STEADY for one in made):
-        made.append(speedup(slow, fast, target, ROUNDS))
-    return min(made, key=lambda one: _width(one.ratio, one.low, one.high))
-
-
-def _width(ratio: float, low: float, high: float) -> float:
-    return (high - low) / ratio
-
-
 def main() -> int:
     """Measure and print; what is not for a model is listed with its reason."""
     parser = argparse.ArgumentParser(
@@ -265,7 +251,7 @@ def _in_words(made: list[dict[str, Any]]) -> str:
 
 def _ratio(row: dict[str, Any]) -> str:
     ratio, low, high = row["speedup"], row["speedup_low"], row["speedup_high"]
-    return f"{ratio:.2f}x" if _width(ratio, low, high) <= STEADY else f"{ratio:.2f}x ({low:.2f}-{high:.2f})"
+    return f"{ratio:.2f}x" if high - low <= STEADY_WIDTH * ratio else f"{ratio:.2f}x ({low:.2f}-{high:.2f})"
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

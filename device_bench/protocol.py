@@ -235,6 +235,11 @@ class Comparison(Record):
     conditions: Conditions
     warnings: tuple[str, ...] = ()
 
+    @property
+    def width(self) -> float:
+        """Of the interval, as a share of the ratio."""
+        return (self.high - self.low) / self.speedup
+
 
 class OperatorTime(Record):
     """One operator of a file: the mean time of one run. `name`: what the file or the runtime calls it.

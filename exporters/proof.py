@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from device_bench.bench import steadiest
 from device_bench.errors import RunError
 from device_bench.protocol import BenchRequest, Failure, Measurement, Rounds, TimingPolicy
 from exporters import exporter_for
@@ -208,14 +209,23 @@ def request_for(path: str, target: Target) -> BenchRequest:
     )
 
 
-def speedup(slow: Artifact, fast: Artifact, target: Target, rounds: Rounds | None = None) -> Speedup:
+def speedup(
+    slow: Artifact, fast: Artifact, target: Target, rounds: Rounds | None = None, attempts: int = 1
+) -> Speedup:
     """How many times faster `fast` is than `slow` on `target`, by interleaved rounds.
+
+    Args:
+        rounds: `PROOF_ROUNDS` where none are given.
+        attempts: how often at most they are made where other work disturbs them, see `steadiest`.
 
     Raises:
         RunError: one of them does not run there.
     """
     first, second = request_for(slow.path, target), request_for(fast.path, target)
-    outcome = insist(lambda: bench_for(target).compare(first, second, rounds or PROOF_ROUNDS))
+    bench = bench_for(target)
+    outcome = steadiest(
+        lambda: insist(lambda: bench.compare(first, second, rounds or PROOF_ROUNDS)), attempts
+    )
     if isinstance(outcome, Failure):
         raise RunError(f"comparison on {target.name} failed: {outcome.kind}: {outcome.message}")
     return Speedup(ratio=outcome.speedup, low=outcome.low, high=outcome.high, rounds=outcome.rounds)

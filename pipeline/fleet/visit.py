@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from device_bench.bench import Bench
+from device_bench.bench import Bench, steadiest
 from device_bench.protocol import BenchRequest, Failure, Measurement, Rounds, TimingPolicy
 from pipeline.fleet.history import FleetMeasurement, Watched
 from pipeline.fleet.reference import reference_for
@@ -21,7 +21,7 @@ MOST_SAMPLES = 1000
 def visit(
     bench: Bench, path: Path, watched: Watched, round_id: str, clock: Callable[[], datetime]
 ) -> FleetMeasurement | Failure:
-    """Measure a released file on the device behind `bench`.
+    """Measure a released file on the device behind `bench`; up to four times where it is busy.
 
     Args:
         path: the file of `watched`.
@@ -47,7 +47,7 @@ def visit(
     measured = ask_again(lambda: bench.measure(request))
     if isinstance(measured, Failure):
         return measured
-    compared = ask_again(lambda: bench.compare(request, beside, ROUNDS))
+    compared = steadiest(lambda: ask_again(lambda: bench.compare(request, beside, ROUNDS)))
     if isinstance(compared, Failure):
         return compared
     return FleetMeasurement(
