@@ -53,10 +53,10 @@ test: $(STAMP)
 	@if [ -z "$${EDGELOOP_DATA:-}" ] && [ -d ../shared/data ]; then \
 		export EDGELOOP_DATA="$$(cd ../shared/data && pwd)"; \
 	fi; \
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=25 --durations-min=5 --cov --cov-report= $(PYTEST_ARGS)
 
 test-slow: $(STAMP)
-	@$(BIN)/python -m pytest -m "slow or arm" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "slow or arm" --durations=25 --durations-min=5 $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .
