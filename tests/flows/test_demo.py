@@ -13,8 +13,8 @@ import pytest
 from pipeline.result import RunResult
 
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
-# Of plain INT8's file. A good choice leaves a sixth; runs whose rehearsals spoiled every small plan left nine
-# tenths, met the budget all the same, and no other test saw it.
+# Of plain INT8's file. A good choice leaves a sixth; one that hardly changes anything leaves nine tenths and
+# meets the budget all the same.
 MOST_BYTES = 0.5
 
 
