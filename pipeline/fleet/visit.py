@@ -21,7 +21,9 @@ MOST_SAMPLES = 1000
 def visit(
     bench: Bench, path: Path, watched: Watched, round_id: str, clock: Callable[[], datetime]
 ) -> FleetMeasurement | Failure:
-    """Measure a released file on the device behind `bench`; up to four times where it is busy.
+    """Measure a released file on the device behind `bench`: once alone, and beside the reference.
+
+    The latter is made again where other work on the device disturbed it, see `steadiest`.
 
     Args:
         path: the file of `watched`.

@@ -101,11 +101,18 @@ def test_a_view_is_kept_again_when_it_has_grown(inputs: torch.Tensor, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["teacher-view-00.npy"]
 
 
-def test_without_a_folder_nothing_is_kept(inputs: torch.Tensor) -> None:
+def test_without_a_folder_nothing_is_kept(
+    inputs: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     teacher = RememberingTeacher(Counting(), SAMPLES, None)
     epoch(teacher, 0, inputs, 0)
     teacher.keep(0)
     teacher.keep(7)
+    assert list(tmp_path.iterdir()) == []
+    later = Counting()
+    epoch(RememberingTeacher(later, SAMPLES, None), 0, inputs, 0)
+    assert sum(later.asked) == 8
 
 
 @pytest.mark.parametrize("damage", ["torn", "empty", "pickle", "other rows", "flat"])
